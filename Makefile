@@ -1,0 +1,44 @@
+# Everything runs in .venv, which is made from setup.cfg alone: nothing has to be installed by hand.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help install demo test test-all lint bench clean
+
+help:
+	@echo "make demo       the main job on real embedded data, ending in runs/demo/report.html"
+	@echo "make test       the test suite (at most 20 minutes on 2 cores)"
+	@echo "make test-all   the full numbers: every model, kill point and fuzzed file"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      every benchmark, with a table at the end"
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("tfopt needs Python >= 3.10, found " + sys.version) if sys.version_info < (3, 10) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/tfopt finetune --data digits --image-size 32 --output runs/demo --overwrite
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not full"
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run_all.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info runs

@@ -1,0 +1,47 @@
+"""Shared set-up: two logical CPU devices before TensorFlow starts, fixed seeds, paths of real data."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+import keras
+import pytest
+import tensorflow as tf
+
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import tfopt  # noqa: F401  (registers every serialisable class)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Every test starts from the same seed, with no layer names or graphs left over."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """MirroredStrategy over two logical CPUs: one per process, several in one process fail."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def _path_from(variable: str) -> str:
+    path = os.environ.get(variable)
+    if not path:
+        pytest.skip(f"{variable} is not set")
+    return path
+
+
+@pytest.fixture(scope="session")
+def flowers_dir() -> str:
+    """Folder with train/ and test/ of real photographs (12 classes); skipped without."""
+    return _path_from("TFOPT_FLOWERS")
+
+
+@pytest.fixture(scope="session")
+def mobilenet_weights() -> str:
+    """ImageNet weights of MobileNet alpha 0.25 without top; skipped without."""
+    return _path_from("TFOPT_WEIGHTS")

@@ -1,0 +1,115 @@
+"""Rules of the code base, checked on the source: import levels, sizes, forbidden calls, light import."""
+
+import ast
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = sorted((ROOT / "tfopt").rglob("*.py"))
+IDS = [str(path.relative_to(ROOT)) for path in FILES]
+
+# An import may only point to an earlier line, or stay inside the same package.
+LEVELS = [
+    ["_checks", "_optional"],
+    ["_keras_internals", "_tfmot", "_batch_norm", "_plot"],
+    ["schedules", "losses"],
+    ["optimizers", "data", "models", "distribute"],
+    ["callbacks"],
+    ["compress"],
+    ["report"],
+    ["recipes"],
+    ["tune"],
+    ["cli", "doctor"],
+    ["__init__", "__main__"],
+]
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+LAZY = {"tensorflow_model_optimization", "keras_tuner", "tensorflow_datasets", "sklearn", "matplotlib"}
+PRIVATE_KERAS = {"tfopt/_keras_internals.py", "tfopt/optimizers/_rule.py", "tfopt/distribute/multiworker.py"}
+FILE_LINES, FUNCTION_LINES = 250, 60
+
+
+def part(path: pathlib.Path) -> str:
+    """The first name below tfopt/: a package or a module."""
+    return path.relative_to(ROOT / "tfopt").parts[0].removesuffix(".py")
+
+
+def tree(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imported_modules(path: pathlib.Path, top_level_only: bool = False) -> list[str]:
+    names = []
+    nodes = tree(path).body if top_level_only else ast.walk(tree(path))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_imports_point_to_lower_levels(path):
+    own = part(path)
+    assert own in LEVEL, f"{own} has no level in this test"
+    for name in imported_modules(path):
+        if name.startswith("tfopt."):
+            other = name.split(".")[1]
+            if other in LEVEL and other != own:
+                assert LEVEL[other] < LEVEL[own], f"{path}: {own} may not import {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_no_eager_import_of_heavy_packages(path):
+    heavy = [name for name in imported_modules(path, True) if name.split(".")[0] in LAZY]
+    assert not heavy, f"{path} imports {heavy} at import time"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_private_keras_stays_in_three_files(path):
+    private = [name for name in imported_modules(path) if name.startswith(("keras.src", "tensorflow.python"))]
+    assert not private or str(path.relative_to(ROOT)) in PRIVATE_KERAS, f"{path} imports {private}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_files_and_functions_stay_short(path):
+    assert len(path.read_text().splitlines()) <= FILE_LINES, f"{path} is too long"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef):
+            has_doc = ast.get_docstring(node) is not None
+            start = node.body[1 if has_doc and len(node.body) > 1 else 0].lineno
+            length = node.end_lineno - start + 1
+            assert length <= FUNCTION_LINES, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_every_file_says_what_it_is_for(path):
+    assert ast.get_docstring(tree(path)), f"{path} has no module docstring"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_public_names_are_documented(path):
+    for node in tree(path).body:
+        public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+        if public:
+            assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
+
+
+@pytest.mark.process
+def test_import_is_light():
+    """`import tfopt` loads none of the heavy packages and costs less than 100 ms over Keras."""
+    code = (
+        "import json, sys, time, keras, tensorflow\n"  # Keras itself loads sklearn and matplotlib
+        "loaded = set(sys.modules); start = time.process_time(); import tfopt\n"
+        f"news = sorted((set(sys.modules) - loaded) & {LAZY!r})\n"
+        "print(json.dumps([time.process_time() - start, news]))"
+    )
+    command = [sys.executable, "-c", code]
+    runs = [json.loads(subprocess.check_output(command, text=True)) for _ in range(2)]
+    assert all(loaded == [] for _, loaded in runs)
+    assert min(seconds for seconds, _ in runs) < 0.1

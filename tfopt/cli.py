@@ -1,0 +1,5 @@
+"""The `tfopt` command."""
+
+
+def main() -> None:
+    """placeholder"""

@@ -1,0 +1,1 @@
+"""tfopt.compress.pruning"""

@@ -1,0 +1,3 @@
+"""placeholder while the parts are written."""
+
+FinetuneConfig = FinetuneResult = finetune = None
