@@ -18,7 +18,7 @@ import tfopt  # noqa: F401  (registers every serialisable class)
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """Every test starts from the same seed, with no layer names or graphs left over."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
 
 
