@@ -1,1 +1,6 @@
-"""tfopt.models"""
+"""Efficient networks, and wrappers around a model's training step."""
+
+from tfopt.models.mobilenet import mobilenet
+from tfopt.models.squeezenet import squeezenet
+
+__all__ = ["mobilenet", "squeezenet"]
