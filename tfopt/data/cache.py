@@ -1,0 +1,149 @@
+"""Reads every example once, resized, into memory or into a temporary file, whichever it fits."""
+
+import logging
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfopt._checks import check_choice, check_integer, message
+from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
+from tfopt.data.decode import decode, resize
+
+_log = logging.getLogger(__name__)
+_CHUNK = 512
+
+
+def check_image_size(image_size: Any) -> tuple[int, int]:
+    """(height, width) from an integer or a pair."""
+    if isinstance(image_size, (tuple, list)):
+        if len(image_size) != 2:
+            raise ValueError(message("image_size", "an integer or (height, width)", image_size))
+        height, width = (check_integer("image_size", side, minimum=1) for side in image_size)
+        return height, width
+    return (check_integer("image_size", image_size, minimum=1),) * 2
+
+
+def cached(
+    dataset: tf.data.Dataset,
+    image_size: tuple[int, int],
+    cache: str | None = "auto",
+    crop_to_aspect_ratio: bool = False,
+    directory: str | None = None,
+) -> RandomAccess:
+    """The examples of an unbatched dataset at one size, readable in any order.
+
+    Args:
+        dataset: (image, integer label), unbatched and finite.
+        image_size: (height, width).
+        cache: "memory", "disk" (a temporary file, removed when it is no longer used), None (read and
+            resize at every access; only for files), or "auto": memory if the pixels take less than a
+            quarter of the memory that is free, else disk if they take less than half of the free disk,
+            else None.
+        crop_to_aspect_ratio: Cut the middle instead of stretching.
+        directory: Where the file of "disk" goes; None is the system's temporary folder.
+
+    Raises:
+        ValueError: if the dataset cannot be read in any order and `cache` is None.
+        BadImageError: names a file that cannot be decoded.
+    """
+    check_choice("cache", cache, ("auto", "memory", "disk", None))
+    source = random_access_of(dataset)
+    if isinstance(source, (InMemory, OnDisk)) and source.image_size == image_size and cache in ("auto", None):
+        return source
+    count = len(source) if source else int(dataset.cardinality())
+    needed = max(count, 1) * image_size[0] * image_size[1] * 3
+    if cache == "auto":
+        cache = _choose(needed, directory)
+        _log.info("cache=%r for %d images, %.0f MB", cache, count, needed / 1e6)
+    if cache is None:
+        if isinstance(source, Files):
+            return Files(source.paths, source.labels, image_size, crop_to_aspect_ratio)
+        fix = "This dataset can only be read from its beginning: use cache='memory' or cache='disk'."
+        raise ValueError(message("cache", "'memory' or 'disk'", cache, fix))
+    images, labels = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
+    return OnDisk(images, labels) if isinstance(images, np.memmap) else InMemory(images, labels)
+
+
+def _read(
+    dataset: tf.data.Dataset,
+    source: RandomAccess | None,
+    size: tuple[int, int],
+    crop: bool,
+    disk: bool,
+    directory: str | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    if source is None:
+        dataset = _counted(dataset)
+    count = len(source) if source else int(dataset.cardinality())
+    images = _temporary_file((count, *size, 3), directory) if disk else np.empty((count, *size, 3), np.uint8)
+    labels: np.ndarray = np.empty(count, np.int64)
+
+    def store(position: int, example: Any) -> None:
+        if isinstance(source, Files):
+            images[position] = decode(source.paths[position], size, crop)
+            labels[position] = source.labels[position]
+        else:
+            images[position] = resize(_three_channels(example[0]), size, crop)
+            labels[position] = example[1]
+
+    examples = range(count) if isinstance(source, Files) else dataset.as_numpy_iterator()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for chunk in _chunks(enumerate(examples)):  # bounds the number of decoded images in flight
+            list(pool.map(store, *zip(*chunk)))
+    return images, labels
+
+
+def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    cardinality = int(dataset.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        fix = "It repeats for ever: pass it before `repeat()`."
+        raise ValueError(message("dataset", "a finite dataset", "an infinite one", fix))
+    if cardinality == tf.data.UNKNOWN_CARDINALITY:
+        count = int(dataset.reduce(np.int64(0), lambda total, *_: total + 1))
+        return dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return dataset
+
+
+def _three_channels(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[-1] not in (1, 3):
+        raise ValueError(message("image", "[height, width, 3] or [height, width, 1]", image.shape))
+    if image.dtype != np.uint8:
+        image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk
+
+
+def _temporary_file(shape: tuple[int, ...], directory: str | None) -> np.memmap:
+    handle, path = tempfile.mkstemp(prefix="tfopt-", suffix=".uint8", dir=directory)
+    os.close(handle)
+    images = np.memmap(path, np.uint8, "w+", shape=shape)
+    weakref.finalize(images, os.unlink, path)
+    return images
+
+
+def _choose(needed: int, directory: str | None) -> str | None:
+    if needed < free_memory() / 4:
+        return "memory"
+    place = os.statvfs(directory or tempfile.gettempdir())
+    return "disk" if needed < place.f_bavail * place.f_frsize / 2 else None
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be used without swapping."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except FileNotFoundError:  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4

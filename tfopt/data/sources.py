@@ -1,0 +1,146 @@
+"""`load`: a folder, the embedded digits, a TFDS name or arrays become an `ImageDataset`."""
+
+import logging
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from tfopt._checks import check_choice, check_integer, check_number, message
+from tfopt._optional import require
+from tfopt.data.access import Files, InMemory, RandomAccess
+from tfopt.data.arrays import from_arrays
+from tfopt.data.catalog import from_tfds
+from tfopt.data.dataset import ImageDataset, image_dataset
+from tfopt.data.decode import BadImageError, decode
+from tfopt.data.folder import Listing, check_no_empty_class, list_folder
+from tfopt.data.split import stratified_split
+
+_log = logging.getLogger(__name__)
+
+
+def load(
+    source: Any,
+    *,
+    validation_split: float = 0.15,
+    test_split: float = 0.15,
+    seed: int = 0,
+    on_bad_image: str = "raise",
+    class_names: tuple[str, ...] | None = None,
+    data_dir: str | None = None,
+) -> ImageDataset:
+    """Loads images with classes and divides them into train, validation and test.
+
+    Splits that the source has are kept. Those it lacks are taken from train, stratified by class and
+    reproducible from the seed (for TFDS: consecutive slices of train). Images stay files until they are
+    needed; `ImageDataset.resized` or `pipeline` decode them.
+
+    Args:
+        source: One of
+
+            - a folder with one sub-folder of images for each class, or with `train`, and `validation`
+              and `test` if they exist, with such sub-folders inside;
+            - "digits": the 1,797 handwritten digits of scikit-learn, 8x8, grey, 10 classes;
+            - a name of TensorFlow Datasets, "tf_flowers", with a slice if wanted, "cifar10/train[:10%]";
+            - arrays (x, y): images [examples, height, width, 1 or 3] with pixels in [0, 255] and integer
+              labels [examples]; or {"train": (x, y), "validation": (x, y), "test": (x, y)}.
+        validation_split: Share of the images for validation, in [0, 1), if the source has no such split.
+        test_split: Share of the images for test, in [0, 1), if the source has no such split.
+        seed: Integer >= 0 that decides the splits.
+        on_bad_image: "raise" reports a file that is not a readable image when it is read, by name;
+            "skip" reads every file once now and leaves the bad ones out (`ImageDataset.skipped`).
+        class_names: Names of the labels of arrays; "0", "1", ... by default.
+        data_dir: Where TFDS keeps its files.
+
+    Raises:
+        ValueError: if the source does not exist, has no images, has one class only or a class without
+            images; the message names the place.
+
+    Example:
+        >>> data = tfopt.data.load("digits")
+        >>> data.class_counts["test"]
+        [27, 27, 27, 27, 27, 27, 27, 27, 26, 27]
+    """
+    fractions = {
+        "validation": check_number("validation_split", validation_split, minimum=0, maximum=1),
+        "test": check_number("test_split", test_split, minimum=0, maximum=1),
+    }
+    if sum(fractions.values()) >= 1:
+        raise ValueError(message("validation_split + test_split", "below 1", sum(fractions.values())))
+    check_integer("seed", seed, minimum=0)
+    check_choice("on_bad_image", on_bad_image, ("raise", "skip"))
+    if isinstance(source, (tuple, list, Mapping)):
+        arrays, names = from_arrays(source, class_names)
+        return image_dataset(_complete(arrays, fractions, seed, _take_arrays), names)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(message("source", "a folder, 'digits', a TFDS name or arrays", source))
+    name = os.fspath(source)
+    if name == "digits":
+        return image_dataset(
+            _complete({"train": _digits()}, fractions, seed, _take_arrays), tuple("0123456789")
+        )
+    if os.path.isdir(name):
+        return _from_folder(name, fractions, seed, on_bad_image == "skip")
+    if os.path.exists(name) or os.path.isabs(name) or name.startswith("."):
+        raise ValueError(message("source", "an existing folder", name))
+    return from_tfds(name, fractions, data_dir)
+
+
+def _digits() -> InMemory:
+    datasets = require("sklearn.datasets", "`tfopt.data.load('digits')`")
+    digits = datasets.load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    return InMemory(np.repeat(pixels[..., None], 3, axis=-1), digits.target)
+
+
+def _take_arrays(source: InMemory, indices: np.ndarray) -> InMemory:
+    return InMemory(source.images.numpy()[indices], source.labels[indices])
+
+
+def _take_files(source: Files, indices: np.ndarray) -> Files:
+    return Files(source.paths[indices], source.labels[indices])
+
+
+def _complete(
+    splits: dict[str, Any], fractions: dict[str, float], seed: int, take: Any
+) -> dict[str, RandomAccess]:
+    """Takes the splits that are missing from train."""
+    missing = {name: share for name, share in fractions.items() if name not in splits and share > 0}
+    if not missing:
+        return splits
+    parts = stratified_split(splits["train"].labels, missing, seed)
+    return splits | {name: take(splits["train"], indices) for name, indices in parts.items()}
+
+
+def _from_folder(directory: str, fractions: dict[str, float], seed: int, skip: bool) -> ImageDataset:
+    listings, names = list_folder(directory)
+    skipped: list[str] = []
+    splits = {}
+    for split, listing in listings.items():
+        if skip:
+            skipped += _drop_bad(listing)
+            check_no_empty_class(listing.labels if split == "train" else [*range(len(names))], [], names)
+        elif listing.foreign:
+            raise BadImageError(listing.foreign[0], "its name is not that of an image")
+        splits[split] = Files(np.array(listing.paths, object), listing.label_array())
+    if skipped:
+        _log.warning("left out %d files that are not readable images, such as %r", len(skipped), skipped[0])
+    return image_dataset(_complete(splits, fractions, seed, _take_files), names, tuple(skipped))
+
+
+def _drop_bad(listing: Listing) -> list[str]:
+    def readable(path: bytes) -> bool:
+        try:
+            decode(path, (8, 8))
+        except BadImageError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        good = list(pool.map(readable, listing.paths))
+    bad = [os.fsdecode(path) for path, ok in zip(listing.paths, good) if not ok]
+    listing.labels = [label for label, ok in zip(listing.labels, good) if ok]
+    listing.paths = [path for path, ok in zip(listing.paths, good) if ok]
+    return listing.foreign + bad
