@@ -1,0 +1,85 @@
+"""The confusion matrix as a picture, and its largest off-diagonal entries as words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfopt.report.markup import Markup, tag
+
+_NUMBERED = 30  # classes up to which a cell has room for its count
+
+
+def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> Markup:
+    """Right answers in one colour, mistakes in another, each as dark as its share of the row.
+
+    Args:
+        matrix: Counts, [classes, classes]; row = true class, column = predicted class.
+        names: Class names.
+    """
+    matrix = np.asarray(matrix)
+    classes = len(names)
+    cell = 34 if classes <= 14 else 24 if classes <= _NUMBERED else max(7, 840 // classes)
+    font = min(12, max(6, cell - 1))
+    short = [name if len(name) <= 24 else name[:23] + "…" for name in names]
+    left = 26 + max(16 * 11.5 / font, *(len(name) for name in short)) * font * 0.58
+    top = 26 + max(len(name) for name in short) * font * 0.44
+    cells = [_cell(matrix, row, column, names, left, top, cell) for row, column in np.argwhere(matrix > 0)]
+    rows = [
+        tag("text", name, x=left - 8, y=top + cell * (i + 0.5) + font * 0.35, class_="right")
+        for i, name in enumerate(short)
+    ]
+    columns = [
+        tag("text", name, transform=f"translate({left + cell * (i + 0.62):.1f} {top - 7:.1f}) rotate(-45)")
+        for i, name in enumerate(short)
+    ]
+    side = cell * classes
+    frame = tag("rect", x=left, y=top, width=side, height=side, class_="frame")
+    axes = tag("text", "true ↓   predicted →", x=left - 8, y=top - 10, class_="right axis")
+    width = left + side + max(8.0, len(short[-1]) * font * 0.44)
+    return tag(
+        "svg",
+        frame,
+        cells,
+        tag("g", rows, columns, style=f"font-size:{font}px"),
+        axes,
+        viewBox=f"0 0 {width:.0f} {top + side + 4:.0f}",
+        style=f"max-width:{width:.0f}px",
+        role="img",
+        aria_label=f"Confusion matrix of {classes} classes",
+        class_="confusion",
+    )
+
+
+def _cell(
+    matrix: np.ndarray, row: int, column: int, names: Sequence[str], left: float, top: float, size: int
+) -> Markup:
+    count = int(matrix[row, column])
+    share = count / matrix[row].sum()
+    kind = "right-answer" if row == column else "wrong-answer"
+    x, y = float(left + column * size), float(top + row * size)
+    gap = 1 if size > 12 else 0
+    square = tag(
+        "rect",
+        tag("title", f"{names[row]} taken for {names[column]}: {count} of {int(matrix[row].sum())}"),
+        x=x + gap / 2,
+        y=y + gap / 2,
+        width=size - gap,
+        height=size - gap,
+        class_=kind,
+        fill_opacity=float(0.12 + 0.88 * share if row == column else 0.3 + 0.7 * share),
+    )
+    if len(names) > _NUMBERED:
+        return square
+    strong = " strong" if share > 0.45 else ""
+    return Markup(square + tag("text", count, x=x + size / 2, y=y + size / 2 + 4, class_=f"count{strong}"))
+
+
+def most_confused(matrix: np.ndarray, names: Sequence[str], most: int = 8) -> list[tuple[str, str, int, int]]:
+    """(true, predicted, count, images of the true class) of the largest off-diagonal entries."""
+    wrong = np.array(matrix)
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(flat), len(names)) for flat in order]
+    return [
+        (names[t], names[p], int(wrong[t, p]), int(np.sum(matrix[t]))) for t, p in pairs if wrong[t, p] > 0
+    ]

@@ -1,0 +1,138 @@
+"""The sections made of tables and charts, each a function of the report's data."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfopt.report.charts import Line, interval_mark, stage_chart
+from tfopt.report.confusion import confusion_chart, most_confused
+from tfopt.report.content import ModelRow, Report, Stage
+from tfopt.report.markup import Markup, join, tag
+from tfopt.report.numbers import (
+    MISSING,
+    bytes_text,
+    finite,
+    milliseconds,
+    percent,
+    percent_range,
+    seconds_text,
+    significant,
+)
+from tfopt.report.page import Section, data_table
+
+_METRICS = ("loss", "accuracy", "learning_rate", "images_per_second")
+_TITLES = {"images_per_second": "Throughput, images per second"}
+
+
+def models(report: Report) -> Section | None:
+    """The comparison table, the reference first."""
+    if not report.models:
+        return None
+    bounds = [bound for row in report.models if row.interval for bound in row.interval]
+    span = (min(bounds), max(bounds)) if bounds else (0.0, 1.0)
+    head = ["model", "accuracy", "95 % interval", "file", "zipped", "latency, 1 image", "agreement"]
+    body = data_table(head, [_model_cells(row, span) for row in report.models])
+    lead = (
+        f"Accuracy on the {report.evaluated_on}. Agreement is the share of images on which a model answers "
+        f"as {report.models[0].name} does; latency is the median, with its spread below."
+    )
+    return Section("models", "Models", body, lead)
+
+
+def _model_cells(row: ModelRow, span: tuple[float, float]) -> list[Markup | str]:
+    note = tag("small", row.note) if row.note else None
+    mark = None if row.interval is None else interval_mark(row.accuracy, row.interval, span)
+    spread = None
+    if row.latency_spread is not None:
+        low, high = (significant(value) for value in row.latency_spread)
+        spread = tag("small", f"{low}–{high}")
+    return [
+        join([row.name, note]),
+        percent(row.accuracy),
+        join([mark, tag("small", percent_range(row.interval))]) if mark else MISSING,
+        bytes_text(row.bytes),
+        bytes_text(row.zipped_bytes),
+        join([milliseconds(row.latency_ms), spread]),
+        percent(row.agreement),
+    ]
+
+
+def training(report: Report) -> Section | None:
+    """One chart per metric over all stages."""
+    stages = [stage for stage in report.stages if stage.epochs]
+    if not stages:
+        return None
+    found = {key.removeprefix("val_") for stage in stages for key in stage.history}
+    keys = [key for key in _METRICS if key in found] + sorted(found - set(_METRICS))
+    charts = [_metric_chart(key, report) for key in keys]
+    lead = "By epoch, each stage with a count of its own."
+    times = [f"{stage.name} {seconds_text(stage.seconds)}" for stage in stages if stage.seconds is not None]
+    if times:
+        lead += f" Time spent: {', '.join(times)}."
+    return Section("training", "Training", tag("div", charts, class_="columns"), lead)
+
+
+def _metric_chart(key: str, report: Report) -> Markup:
+    stages = [stage for stage in report.stages if stage.epochs]
+    series = [
+        (name, full_key, colour)
+        for name, full_key, colour in (("training", key, 0), ("validation", f"val_{key}", 1))
+        if any(full_key in stage.history for stage in stages)
+    ]
+    lines = [
+        Line(name, [_values(stage, full_key) for stage in stages], colour if len(series) > 1 else 1)
+        for name, full_key, colour in series
+    ]
+    values = finite(value for line in lines for value in line.values())
+    wide = min(values, default=0.0) > 0 and max(values) > 30 * min(values)
+    log = wide and key in ("learning_rate", "images_per_second")
+    share = key.endswith("accuracy") or key == "sparsity"
+    title = _TITLES.get(key, key.replace("_", " ").capitalize()) + (", logarithmic" if log else "")
+    shape = [(stage.name, stage.epochs) for stage in stages]
+    return stage_chart(title, lines, shape, share=share, log=log)
+
+
+def _values(stage: Stage, key: str) -> list[float]:
+    """The stage's series, filled up with NaN where it is absent or shorter than the others."""
+    values = [float(value) for value in stage.history.get(key, [])]
+    return [*values, *[math.nan] * (stage.epochs - len(values))]
+
+
+def confusion(report: Report) -> Section | None:
+    """Which classes are taken for which."""
+    if report.confusion is None:
+        return None
+    matrix = np.asarray(report.confusion)
+    total, right = int(matrix.sum()), int(np.trace(matrix))
+    pairs = most_confused(matrix, report.class_names)
+    rows = [[f"{true} → {answer}", str(count), f"of {of}"] for true, answer, count, of in pairs]
+    chart = confusion_chart(matrix, report.class_names)
+    table = data_table(["true → predicted", "images", ""], rows) if rows else None
+    listed = tag("div", tag("h3", "Taken for another most often"), table) if rows else None
+    share = percent(right / total if total else None)
+    lead = f"{right:,} of {total:,} {report.evaluated_on} are right ({share}){by_model(report)}."
+    return Section("confusion", "Confusion", tag("div", chart, listed, class_="beside"), lead)
+
+
+def by_model(report: Report) -> str:
+    """The end of a sentence about results: which model they belong to."""
+    return f" by {report.evaluated_model}" if report.evaluated_model else ""
+
+
+def run(report: Report) -> Section | None:
+    """Every option and the machine, so that the run can be repeated."""
+    tables = [
+        tag("div", tag("h3", title), _facts(facts))
+        for title, facts in (("Options", report.options), ("Environment", report.environment))
+        if facts
+    ]
+    if not tables:
+        return None
+    return Section("run", "What was run", tag("div", tables, class_="columns"))
+
+
+def _facts(facts: Mapping[str, Any]) -> Markup:
+    rows = [tag("tr", tag("th", key), tag("td", value)) for key, value in facts.items()]
+    return tag("table", tag("tbody", rows), class_="facts")
