@@ -31,20 +31,23 @@ class Scale:
         return decades(self.low, self.high) if self.log else ticks(self.low, self.high)
 
 
-def axis_scale(values: Sequence[float], start: float, stop: float, *, log: bool = False) -> Scale:
+def axis_scale(
+    values: Sequence[float], start: float, stop: float, *, log: bool = False, highest: float = math.inf
+) -> Scale:
     """A scale that holds all values with a little air, ending on round numbers where it is linear."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if log:
         return Scale(low / 1.3, high * 1.3, start, stop, True)
     if high == low:
-        low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
+        low, high = low - (abs(low) * 0.1 or 0.5), min(high + (abs(high) * 0.1 or 0.5), highest)
     step = np.diff(ticks(low, high))[0]
-    return Scale(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, start, stop)
+    top = math.ceil(high / step - 1e-9) * step
+    return Scale(math.floor(low / step + 1e-9) * step, min(top, highest), start, stop)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One named series, a list of y per segment: NaN where there is nothing to draw."""
+    """One named series: its values in each stage, none where the stage does not have it."""
 
     name: str
     segments: Sequence[Sequence[float]]
@@ -52,7 +55,7 @@ class Line:
 
     def values(self) -> list[float]:
         """All values, one after the other."""
-        return [value for segment in self.segments for value in segment]
+        return [float(value) for segment in self.segments for value in segment]
 
 
 def stage_chart(
@@ -75,12 +78,12 @@ def stage_chart(
     width, height, left, right, top, bottom = 480, 236, 52, 362, 12, 190
     write = percent if share else significant
     values = finite(value for line in lines for value in line.values())
-    y = axis_scale(values, bottom, top, log=log)
+    y = axis_scale(values, bottom, top, log=log, highest=1.0 if share else math.inf)
     spans = _spans([epochs for _, epochs in stages], left, right)
     marks = y.marks()
     grid = [_tick(y(mark), left, right, text) for mark, text in zip(marks, tick_texts(marks, share))]
     named = len(lines) > 1
-    drawn = [_line(line, y, spans, write) for line in lines]
+    drawn = [_line(line, y, stages, spans, write) for line in lines]
     ends = _ends(lines, y, write, named)
     return tag(
         "figure",
@@ -131,12 +134,16 @@ def _stage(name: str, epochs: int, span: tuple[float, float], top: float, bottom
 
 
 def _line(
-    line: Line, y: Scale, spans: Sequence[tuple[float, float]], write: Callable[[float], str]
+    line: Line,
+    y: Scale,
+    stages: Sequence[tuple[str, int]],
+    spans: Sequence[tuple[float, float]],
+    write: Callable[[float], str],
 ) -> Markup:
     """Polylines that break at stages and at values that are not finite; a dot for every value."""
     parts = []
-    for segment, span in zip(line.segments, spans):
-        at = [_epoch_x(span, epoch + 1, len(segment)) for epoch in range(len(segment))]
+    for segment, (_, epochs), span in zip(line.segments, stages, spans):
+        at = [_epoch_x(span, epoch + 1, epochs) for epoch in range(len(segment))]
         run: list[str] = []
         for x, value in zip([*at, 0.0], [*segment, math.nan]):
             if math.isfinite(value):

@@ -7,9 +7,11 @@ import numpy as np
 from tfopt.report.charts import Scale
 from tfopt.report.markup import Markup, tag
 
+_NAMED = 30  # groups up to which names can be read; beyond it they show on pointing
+
 
 def scatter(points: np.ndarray, groups: Sequence[int], names: Sequence[str]) -> Markup:
-    """Points in the plane with no axes (an embedding has no units), each group named at its middle."""
+    """Points with no axes (an embedding has no units), each group named at its middle while there is room."""
     width, height, air = 900, 620, 24
     points, labels = np.asarray(points, "float64"), np.asarray(groups)
     keep = np.isfinite(points).all(axis=1)
@@ -21,7 +23,11 @@ def scatter(points: np.ndarray, groups: Sequence[int], names: Sequence[str]) -> 
         for (px, py), g in zip(points.tolist(), labels.tolist())
     ]
     middles = [(g, *np.median(points[labels == g], axis=0)) for g in sorted(set(labels.tolist()))]
-    texts = [tag("text", names[g], x=x(px), y=y(py), class_="middle") for g, px, py in middles]
+    texts = [
+        tag("text", names[g], x=x(px), y=y(py), class_="middle")
+        for g, px, py in middles
+        if len(middles) <= _NAMED
+    ]
     return tag(
         "figure",
         tag("svg", dots, texts, viewBox=f"0 0 {width} {height}", role="img", aria_label="Map of the images"),

@@ -1,6 +1,5 @@
 """The sections made of tables and charts, each a function of the report's data."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from tfopt.report.charts import Line, interval_mark, stage_chart
 from tfopt.report.confusion import confusion_chart, most_confused
-from tfopt.report.content import ModelRow, Report, Stage
+from tfopt.report.content import ModelRow, Report
 from tfopt.report.markup import Markup, join, tag
 from tfopt.report.numbers import (
     MISSING,
@@ -82,7 +81,7 @@ def _metric_chart(key: str, report: Report) -> Markup:
         if any(full_key in stage.history for stage in stages)
     ]
     lines = [
-        Line(name, [_values(stage, full_key) for stage in stages], colour if len(series) > 1 else 1)
+        Line(name, [stage.history.get(full_key, ()) for stage in stages], colour if len(series) > 1 else 1)
         for name, full_key, colour in series
     ]
     values = finite(value for line in lines for value in line.values())
@@ -92,12 +91,6 @@ def _metric_chart(key: str, report: Report) -> Markup:
     title = _TITLES.get(key, key.replace("_", " ").capitalize()) + (", logarithmic" if log else "")
     shape = [(stage.name, stage.epochs) for stage in stages]
     return stage_chart(title, lines, shape, share=share, log=log)
-
-
-def _values(stage: Stage, key: str) -> list[float]:
-    """The stage's series, filled up with NaN where it is absent or shorter than the others."""
-    values = [float(value) for value in stage.history.get(key, [])]
-    return [*values, *[math.nan] * (stage.epochs - len(values))]
 
 
 def confusion(report: Report) -> Section | None:
@@ -134,5 +127,5 @@ def run(report: Report) -> Section | None:
 
 
 def _facts(facts: Mapping[str, Any]) -> Markup:
-    rows = [tag("tr", tag("th", key), tag("td", value)) for key, value in facts.items()]
+    rows = [tag("tr", tag("th", key), tag("td", str(value))) for key, value in facts.items()]
     return tag("table", tag("tbody", rows), class_="facts")
