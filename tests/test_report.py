@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import itertools
 import math
 import re
 
@@ -20,6 +21,7 @@ from tfopt.report.write import headline
 
 NAN = float("nan")
 VOID = {"img", "meta", "br"}
+ADDRESSES = {"src", "href", "data", "srcset", "action"}
 
 
 class Page(html.parser.HTMLParser):
@@ -205,7 +207,7 @@ def test_end_labels_do_not_cover_each_other():
     lines = [Line(name, [[1.0, 1.0 + 0.001 * i]]) for i, name in enumerate("abc")]
     chart = stage_chart("Loss", lines, [("s", 2)])
     heights = [float(y) for y in re.findall(r'y="([\d.]+)" class="end', chart)]
-    assert len(heights) == 3 and all(b - a >= 15 for a, b in zip(heights, heights[1:]))
+    assert len(heights) == 3 and all(b - a >= 15 for a, b in itertools.pairwise(heights))
 
 
 def test_percent_axis_ends_at_one_hundred():
@@ -219,9 +221,8 @@ def test_headline_speaks_of_the_last_model():
     assert values["File size"] == ("322\u202fkB", "2.8× smaller")
     assert values["Agreement"] == ("99.2\u202f%", "same answer as float32")
     assert values["Whole run"] == ("97\u202fs", "3 epochs in 2 stages")
-    alone = dict(
-        (label, note) for label, _, note in headline(full_report(models=[ModelRow("f", 0.9, bytes=10)]))
-    )
+    report = full_report(models=[ModelRow("f", 0.9, bytes=10)])
+    alone = {label: note for label, _, note in headline(report)}
     assert alone["File size"] == "" and "Agreement" not in alone
 
 
@@ -288,14 +289,11 @@ def quadrant_model(activation="softmax", last="dense"):
     features = keras.layers.Conv2D(2, 1, kernel_initializer=kernel, use_bias=False)(inputs)
     pooled = keras.layers.GlobalAveragePooling2D()(features)
     identity = keras.initializers.Constant(np.eye(2) * 4000)
-    dense = keras.layers.Dense(
-        2, kernel_initializer=identity, activation=activation if last == "dense" else None
-    )
-    outputs = dense(pooled)
-    if last != "dense":
-        outputs = {"layer": keras.layers.Softmax, "activation": lambda: keras.layers.Activation("softmax")}[
-            last
-        ]()(outputs)
+    outputs = keras.layers.Dense(2, kernel_initializer=identity, activation=activation)(pooled)
+    if last == "layer":
+        outputs = keras.layers.Softmax()(outputs)
+    if last == "activation":
+        outputs = keras.layers.Activation("softmax")(outputs)
     return keras.Model(inputs, outputs)
 
 
