@@ -1,7 +1,9 @@
 """Image data: loading, resizing once, reproducible batches, augmentation, balance and reduction."""
 
+from tfopt.data.augment import Augment
 from tfopt.data.dataset import ImageDataset
 from tfopt.data.decode import BadImageError
+from tfopt.data.pipeline import Position, pipeline
 from tfopt.data.sources import load
 
-__all__ = ["BadImageError", "ImageDataset", "load"]
+__all__ = ["Augment", "BadImageError", "ImageDataset", "Position", "load", "pipeline"]

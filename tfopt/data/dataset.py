@@ -54,7 +54,7 @@ class ImageDataset:
         """
         size = check_image_size(image_size)
         splits: dict[str, Any] = {
-            name: split and cached(split, size, cache, crop_to_aspect_ratio).as_dataset()
+            name: None if split is None else cached(split, size, cache, crop_to_aspect_ratio).as_dataset()
             for name, split in self.splits().items()
         }
         return dataclasses.replace(self, **splits)
@@ -69,6 +69,7 @@ def image_dataset(
 ) -> ImageDataset:
     """Assembles an `ImageDataset` from examples that can be read in any order."""
     present = [name for name in ("train", "validation", "test") if name in splits and len(splits[name])]
+    counts: dict[str, list[int]]
     counts = {name: np.bincount(splits[name].labels, minlength=len(class_names)).tolist() for name in present}
     datasets = {name: splits[name].as_dataset() for name in counts}
     return ImageDataset(
