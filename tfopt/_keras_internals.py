@@ -3,10 +3,109 @@
 A test per function fails when Keras changes what is behind it.
 """
 
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
 import keras
+from keras.optimizers.schedules import LearningRateSchedule
+
+_OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
+_TRACED: Any = weakref.WeakKeyDictionary()  # training function -> the observers it was made with
 
 
 def leaf_layers(model: keras.Model) -> list[keras.Layer]:
     """All layers below a model that hold no other layers, nested models and composite layers opened."""
     layers = model._flatten_layers(include_self=False)
     return [layer for layer in layers if not layer._flatten_layers(include_self=False)]
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """The Functional model inside a built Sequential one; any other model as it is."""
+    return model._functional if isinstance(model, keras.Sequential) and model.built else model
+
+
+def nodes(model: keras.Model) -> list:
+    """The calls of a Functional model in the order in which they run; none for a subclassed model."""
+    by_depth = getattr(functional(model), "_nodes_by_depth", {})
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def learning_rate_schedule(optimizer: Any) -> LearningRateSchedule | None:
+    """The schedule of an optimizer, wrapped or not; None for a numeric rate: Keras shows only its value."""
+    rate = getattr(innermost(optimizer), "_learning_rate", None)
+    return rate if isinstance(rate, LearningRateSchedule) else None
+
+
+def innermost(optimizer: Any) -> Any:
+    """The optimizer inside all wrappers (`LossScaleOptimizer` and tfopt's name it `inner_optimizer`)."""
+    while getattr(optimizer, "inner_optimizer", None) is not None:
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def observe_batches(
+    model: keras.Model, before: Callable[[Any], None], after: Callable[[Any], None]
+) -> Callable[[], None]:
+    """Runs `before(data)` and `after(outputs)` in the graph around every training step, outside XLA.
+
+    Keras shows no data to callbacks, and calls them once per `steps_per_execution`. The training function
+    is made anew unless it has these observers already. Returns a function that ends the observation for
+    training functions made later.
+    """
+    pair = (before, after)
+    pairs = _OBSERVERS.setdefault(model, [])
+    pairs.append(pair)
+    model.make_train_function = functools.partial(_make_train_function, model, pairs)
+    if pair not in _TRACED.get(model.train_function, ()):
+        model.make_train_function(force=True)
+    return functools.partial(_stop_observing, model, pairs, pair)
+
+
+def _make_train_function(model: keras.Model, pairs: list, force: bool = False) -> None:
+    if model.train_function is not None and not force:
+        return
+    convert = model._autoconvert_optionals  # the last wrapper around the step before the iterator's loop
+    model._autoconvert_optionals = lambda step: _observed(convert(step), tuple(pairs))
+    try:
+        type(model).make_train_function(model, force=True)
+    finally:
+        del model._autoconvert_optionals
+    _TRACED[model.train_function] = tuple(pairs)
+
+
+def _observed(step: Callable[[Any], Any], pairs: tuple) -> Callable[[Any], Any]:
+    def observed(data: Any) -> Any:
+        for before, _ in pairs:
+            before(data)
+        outputs = step(data)
+        for _, after in pairs:
+            after(outputs)
+        return outputs
+
+    return observed
+
+
+def _stop_observing(model: keras.Model, pairs: list, pair: tuple) -> None:
+    pairs.remove(pair)
+    if not pairs:
+        vars(model).pop("make_train_function", None)
+
+
+def observe_gradients(optimizer: Any, observer: Callable[[list, list], None]) -> Callable[[], None]:
+    """Runs `observer(gradients, sums)` where an optimizer sums the gradients over the replicas.
+
+    The only place where Keras has both, in replica context. Returns a function that ends it; a training
+    function that was traced before notices neither.
+    """
+    reduce = optimizer._all_reduce_sum_gradients
+
+    def observed(pairs: Any) -> Any:
+        pairs = list(pairs)
+        reduced = list(reduce(pairs))
+        observer([grad for grad, _ in pairs], [grad for grad, _ in reduced])
+        return reduced
+
+    optimizer._all_reduce_sum_gradients = observed
+    return lambda: vars(optimizer).pop("_all_reduce_sum_gradients", None)
