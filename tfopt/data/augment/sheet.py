@@ -18,7 +18,7 @@ def write_sheet(
     check_integer("images", images, minimum=1)
     check_integer("views", views, minimum=1)
     check_integer("seed", seed, minimum=0)
-    rows = []
+    rows: list[list[np.ndarray]] = []
     for index, (image, _) in enumerate(dataset.take(images).as_numpy_iterator()):
         if rows:  # images of other sizes are stretched to the first one's
             size = rows[0][0].shape[:2]

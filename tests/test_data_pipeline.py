@@ -1,0 +1,160 @@
+"""`pipeline`: the order, the epochs, the position and what `fit` makes of them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfopt.data import Augment, load, pipeline
+
+COUNT = 50
+
+
+@pytest.fixture
+def numbers():
+    """Images whose pixels are the number of the example."""
+    x = np.arange(COUNT).reshape(COUNT, 1, 1, 1) * np.ones((1, 6, 6, 3))
+    return load((x, np.arange(COUNT) % 5), validation_split=0, test_split=0).train
+
+
+def seen(batches):
+    return [images.numpy()[:, 0, 0, 0].astype(int).tolist() for images, _ in batches]
+
+
+def flat(batches):
+    return [number for batch in seen(batches) for number in batch]
+
+
+def test_batches(numbers):
+    batches = pipeline(numbers, 16)
+    assert len(batches) == 4 and [len(batch) for batch in seen(batches)] == [16, 16, 16, 2]
+    images, labels = batches.element_spec
+    assert images.shape.as_list() == [None, 6, 6, 3] and images.dtype == tf.float32
+    assert labels.dtype == tf.int64
+    for image, label in batches.unbatch():
+        assert int(image[0, 0, 0]) % 5 == int(label)
+    assert len(pipeline(numbers, 16, drop_remainder=True)) == 3
+    assert flat(pipeline(numbers, 16, shuffle=False)) == list(range(COUNT))
+
+
+def test_each_epoch_is_another_permutation_and_reproducible(numbers):
+    batches = pipeline(numbers, 16, seed=4)
+    first, second = flat(batches), flat(batches)
+    assert sorted(first) == sorted(second) == list(range(COUNT))
+    assert first != second
+    assert flat(pipeline(numbers, 7, seed=4)) == first  # whatever the batch size
+    assert flat(pipeline(numbers, 16, seed=4, first_epoch=1)) == second
+    assert flat(pipeline(numbers, 16, seed=4, epochs=2)) == first + second
+    assert flat(pipeline(numbers, 16, seed=5)) != first
+    assert len(pipeline(numbers, 16, epochs=3)) == 12
+
+
+def test_position_reaches_any_batch_without_reading_what_is_before(numbers):
+    batches = pipeline(numbers, 16, seed=4)
+    epochs = [seen(batches) for _ in range(3)]
+    batches.position.set(epoch=2, batch=2)
+    resumed = seen(batches)
+    assert resumed[:2] == [[0] * 16, [0] * 16] and resumed[2:] == epochs[2][2:]
+    assert int(batches.position.epoch) == 3
+    assert seen(batches) == seen(pipeline(numbers, 16, seed=4, first_epoch=3))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_shards_share_every_epoch(numbers, shuffle):
+    parts = [pipeline(numbers, 6, shard=(i, 4), shuffle=shuffle) for i in range(4)]
+    whole = pipeline(numbers, 24, shuffle=shuffle, drop_remainder=True)
+    for _ in range(2):
+        batches = [seen(part) for part in parts]
+        assert [[number for part in parts for number in part] for parts in zip(*batches)] == seen(whole)
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_only(numbers):
+    augment = Augment(rotate=90, shift=0.3, fill_mode="constant")
+
+    def pixels(**options):
+        options = {"batch_size": 16, "seed": 4, "augment": augment} | options
+        return np.concatenate([images.numpy() for images, _ in pipeline(numbers, **options)])
+
+    base = pixels()
+    assert np.array_equal(base, pixels())
+    assert np.array_equal(base, pixels(batch_size=5))
+    assert np.array_equal(base, pixels(cache="disk"))
+    in_order = pixels(shuffle=False)
+    order = flat(pipeline(numbers, 16, seed=4))
+    assert np.array_equal(base, in_order[order])
+    assert not np.array_equal(base, pixels(augment=augment, first_epoch=1))
+    assert not np.array_equal(base, pixels(seed=5))
+    views = pixels(shuffle=False, epochs=3)
+    assert np.array_equal(views[:COUNT], in_order) and not np.array_equal(views[COUNT:][:COUNT], in_order)
+
+
+def test_mixing_does_not_depend_on_batch_size_or_shards(numbers):
+    options = {"augment": Augment(mixup=1.0, cutmix=1.0), "classes": 5}
+    whole = [*pipeline(numbers, 24, drop_remainder=True, **options)]
+    halves = [[*pipeline(numbers, 12, shard=(i, 2), **options)] for i in range(2)]
+    for (images, labels), *parts in zip(whole, *halves):
+        assert np.array_equal(images, np.concatenate([part[0] for part in parts]))
+        assert np.array_equal(labels, np.concatenate([part[1] for part in parts]))
+
+
+def model():
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(keras.optimizers.SGD(1e-5), loss)
+    return net
+
+
+class Epochs(keras.callbacks.Callback):
+    """Sets the epoch and counts batches."""
+
+    def __init__(self, position):
+        super().__init__()
+        self.position, self.batches = position, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.position.set(epoch)
+        self.batches.append(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches[-1] += 1
+
+
+def test_fit_and_replicas_see_the_same_epochs(numbers, two_replicas):
+    def trained(strategy):
+        batches = pipeline(numbers, 10)
+        with strategy.scope():
+            net = model()
+        counter = Epochs(batches.position)
+        net.fit(batches, epochs=3, verbose=0, callbacks=[counter])
+        assert counter.batches == [5, 5, 5]
+        return net.get_weights()
+
+    one, two = trained(tf.distribute.get_strategy()), trained(two_replicas)
+    by_hand = model()
+    for epoch in range(3):
+        by_hand.fit(pipeline(numbers, 10, first_epoch=epoch, epochs=1), verbose=0)
+    for a, b, c in zip(one, by_hand.get_weights(), two):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 51, "drop_remainder": True}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"epochs": 0}, "epochs"),
+        ({"first_epoch": -1}, "first_epoch"),
+        ({"image_size": (4, 0)}, "image_size"),
+        ({"image_size": (4, 5, 6)}, "image_size"),
+        ({"cache": "ram"}, "cache"),
+        ({"shard": (2, 2)}, "shard"),
+        ({"augment": Augment(mixup=1.0)}, "classes"),
+        ({"augment": Augment(mixup=1.0), "classes": 5, "batch_size": 5}, "batch_size"),
+    ],
+)
+def test_refused_arguments(numbers, options, name):
+    with pytest.raises(ValueError, match=f"`{name}"):
+        pipeline(numbers, **({"batch_size": 10} | options))
