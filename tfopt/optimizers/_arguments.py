@@ -1,0 +1,97 @@
+"""Checks of the arguments that every optimizer has, and of the gradients and states it is given."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfopt import _checks
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+def learning_rate(value: Any) -> Any:
+    """A float >= 0 or a schedule. Integers and callables are refused with the way out."""
+    if isinstance(value, Schedule):
+        return value
+    expected = "a float >= 0 or a `keras.optimizers.schedules.LearningRateSchedule`"
+    if callable(value):
+        fix = "A callable would be read once, when training is traced. Use a schedule."
+        raise TypeError(_checks.message("learning_rate", expected, value, fix))
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise TypeError(_checks.message("learning_rate", expected, value, f"Write {value}.0."))
+    return _checks.check_number("learning_rate", value, minimum=0)
+
+
+def optional(name: str, value: Any, check: Callable[[str, Any], float]) -> float | None:
+    """None, or what the check gives."""
+    return None if value is None else check(name, value)
+
+
+def share(name: str, value: Any) -> float:
+    """A number in [0, 1]."""
+    return _checks.check_number(name, value, minimum=0, maximum=1)
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number in [0, 1): the share of an old average that stays."""
+    return _checks.check_number(name, value, minimum=0, maximum=1, open_maximum=True)
+
+
+def positive(name: str, value: Any) -> float:
+    """A number > 0."""
+    return _checks.check_number(name, value, minimum=0, open_minimum=True)
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A number >= 0."""
+    return _checks.check_number(name, value, minimum=0)
+
+
+def no_accumulation(value: Any) -> None:
+    """Keras's own accumulation is wrong under strategies; the wrapper replaces it."""
+    if value is not None:
+        fix = "Wrap the optimizer: tfopt.optimizers.GradientAccumulation(optimizer, steps)."
+        raise ValueError(_checks.message("gradient_accumulation_steps", "None", value, fix))
+
+
+def own_config(optimizer: keras.optimizers.Optimizer, base: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the optimizer's own constructor, each stored under its own name."""
+    names = inspect.signature(type(optimizer).__init__).parameters
+    skip = {*base, "self", "base_options", "gradient_accumulation_steps"}
+    return {name: getattr(optimizer, name) for name in names if name not in skip}
+
+
+def check_context() -> None:
+    """`apply` works on the variables of one replica."""
+    if tf.distribute.in_cross_replica_context():
+        raise ValueError("`apply` must be called in a replica context. Call it inside `strategy.run(...)`.")
+
+
+def check_shapes(grads: Sequence[Any], variables: Sequence[Any]) -> None:
+    """Every gradient has the shape of its variable; checked before anything is written."""
+    for grad, variable in zip(grads, variables, strict=True):
+        if not grad.shape.is_compatible_with(variable.shape):
+            raise ValueError(
+                f"A gradient must have the shape of its variable. Received: shape={tuple(grad.shape)} "
+                f"for `{variable.name}` of shape {tuple(variable.shape)}."
+            )
+
+
+def check_store(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> None:
+    """A saved state fits: as many arrays as variables, each of the right shape."""
+    variables = optimizer.variables
+    if len(store.keys()) != len(variables):
+        raise ValueError(
+            f"The saved state holds {len(store.keys())} arrays, but `{optimizer.name}` has {len(variables)} "
+            "variables. It was saved by another optimizer or with other options, or this one is not built."
+        )
+    for index, variable in enumerate(variables):
+        shape = tuple(store[str(index)].shape)
+        if shape != tuple(variable.shape):
+            raise ValueError(
+                f"The saved state does not fit `{optimizer.name}`: `{variable.name}` has shape "
+                f"{tuple(variable.shape)}, the saved array {index} has {shape}. Nothing was loaded."
+            )

@@ -1,0 +1,194 @@
+"""The shell of every optimizer: state, dtypes, clipping, weight decay, EMA, strategies. Rules are pure.
+
+A subclass states its slots and its `rule`; this class creates the slots in Keras's order, sums the
+gradients over the replicas once, clips the sum, decays the weights, and applies the rule by a fused
+kernel, by XLA or as plain operations. One of the three files that use private Keras names; here they
+are the hooks between `apply` and the backend: `_backend_apply_gradients`, `_all_reduce_sum_gradients`,
+`_get_variable_index`, `_use_weight_decay`, `_iterations`, `_trainable_variables`,
+`_model_variables_moving_average` and `_overwrite_model_variables_with_average_value`.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfopt.optimizers import _arguments, _clipping, _ema, _rows
+from tfopt.optimizers._slots import Slot, create_slot, create_slots, create_state, slot_dtype
+from tfopt.optimizers._update import Scalars, Updater, handle, target_of
+
+Tensors = tuple[tf.Tensor, ...]
+
+
+class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
+    """Base of all tfopt optimizers that are a pure update rule.
+
+    Args:
+        learning_rate: Float >= 0 or a `keras.optimizers.schedules.LearningRateSchedule`.
+        weight_decay: Float >= 0 or None. Before each step: `w -= learning_rate * weight_decay * w`.
+        clipnorm: Float > 0 or None. Largest norm of the gradient of one variable.
+        clipvalue: Float > 0 or None. Largest absolute value of a gradient element.
+        global_clipnorm: Float > 0 or None. Largest norm of all gradients together. All three clip the
+            sum over the replicas (Keras clips each replica's part before the sum).
+        use_ema: Whether to keep an exponential moving average of the weights.
+        ema_momentum: Float in [0, 1]. Share of the old average that stays.
+        ema_overwrite_frequency: Int >= 1 or None, in steps. How often the average replaces the weights.
+        loss_scale_factor: Float > 0 or None. The loss is multiplied, the gradients divided by it.
+        gradient_accumulation_steps: None. Use `tfopt.optimizers.GradientAccumulation` instead.
+        undecayed: Indices of the variables without weight decay: what `exclude_from_weight_decay`
+            resolved to, stored so that a saved optimizer keeps it.
+        name: String or None.
+    """
+
+    state: Mapping[str, float] = {}  # scalars of the whole optimizer: name -> first value
+    decay_in_rule: bool = False  # the rule uses scalars["weight_decay"] itself
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        *,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: None = None,
+        undecayed: Sequence[int] | None = None,
+        name: str | None = None,
+    ):
+        _arguments.no_accumulation(gradient_accumulation_steps)
+        super().__init__(
+            learning_rate=_arguments.learning_rate(learning_rate),
+            weight_decay=_arguments.optional("weight_decay", weight_decay, _arguments.not_negative),
+            clipnorm=_arguments.optional("clipnorm", clipnorm, _arguments.positive),
+            clipvalue=_arguments.optional("clipvalue", clipvalue, _arguments.positive),
+            global_clipnorm=_arguments.optional("global_clipnorm", global_clipnorm, _arguments.positive),
+            use_ema=use_ema,
+            ema_momentum=_arguments.share("ema_momentum", ema_momentum),
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=_arguments.optional(
+                "loss_scale_factor", loss_scale_factor, _arguments.positive
+            ),
+            name=name,
+        )
+        self.undecayed = None if undecayed is None else tuple(undecayed)
+        self._updater = Updater(self)
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """State of each variable. Most subclasses set a tuple in the class instead."""
+        return ()
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether `kernel` replaces the rule. Most subclasses set this in the class instead."""
+        return False
+
+    @property
+    def updates_rows(self) -> bool:
+        """Whether the rows of an embedding that have no gradient stay as they are."""
+        return False
+
+    @abc.abstractmethod
+    def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
+        """The paper's update: returns the new value and a tuple of new slots. Pure, keeps dtypes."""
+
+    def scalars(self, learning_rate: tf.Tensor, step: tf.Tensor) -> Scalars:
+        """What depends on the step only, computed once per update; `step` is 1 at the first one."""
+        return {"learning_rate": learning_rate}
+
+    def reduce(self, params: list, grads: list, slots: list, scalars: Scalars, state: Scalars) -> Any:
+        """Quantities of all variables together: returns further scalars and the new `state`."""
+        return {}, state
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The rule as TensorFlow kernels on resource handles, used if `has_kernel` is true."""
+
+    def average_values(self, variables: Sequence[Any]) -> list[tf.Tensor] | None:
+        """The weights to evaluate and save with, or None if those are the variables themselves.
+
+        The protocol of weight averaging, which wrappers forward. Nothing is written here: whoever wants
+        the average keeps the current values, assigns these, and puts the kept ones back afterwards.
+        """
+        if not self.use_ema:
+            return None
+        averages = self._model_variables_moving_average
+        return [tf.convert_to_tensor(averages[self._get_variable_index(v)]) for v in variables]
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Creates the state, outside of any graph: `fit` builds while it traces the training step."""
+        if self.built:
+            return
+        with tf.init_scope():
+            super().build(variables)
+            self._slots = create_slots(self, variables, self.slots)
+            self._state = create_state(self, self.state, slot_dtype(variables[0]))
+        if self.undecayed is None:
+            self.undecayed = tuple(i for i, v in enumerate(variables) if not self._use_weight_decay(v))
+        decays = [None if i in self.undecayed else self.weight_decay for i in range(len(variables))]
+        self.set_groups([(1.0, decay) for decay in decays])
+
+    def set_groups(self, groups: Sequence[tuple[float, float | None]]) -> None:
+        """Sets (learning rate multiplier, weight decay) of every variable. Used by `ParameterGroups`."""
+        self._groups = tuple(groups)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """As in Keras, but kept by a saved optimizer, and refused after `build` (too late in Keras too)."""
+        if self.built:
+            raise ValueError("`exclude_from_weight_decay` must be called before the optimizer is built.")
+        super().exclude_from_weight_decay(var_list, var_names)
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Updates the variables; `grads` are those of this replica, one per variable or None."""
+        _arguments.check_context()
+        # At the end of a dataset of unknown length, Keras runs the step once more without data: what
+        # does not depend on a gradient would then count an iteration and decay the weights.
+        with tf.control_dependencies([grad for grad in grads if grad is not None]):
+            super().apply(grads, trainable_variables)
+
+    def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+        _arguments.check_shapes(grads, trainable_variables)
+        pairs = self._all_reduce_sum_gradients(list(zip(grads, trainable_variables)))
+        summed = [_rows.from_slices(g) if isinstance(g, tf.IndexedSlices) else g for g, _ in pairs]
+        indices = [self._get_variable_index(v) for v in trainable_variables]
+        self._updater(
+            [target_of(v, self._slots[i]) for v, i in zip(trainable_variables, indices)],
+            _clipping.clipped(self, summed),
+            [self._groups[i] for i in indices],
+            self.learning_rate,
+            self._iterations + 1,
+            {name: handle(variable) for name, variable in self._state.items()},
+        )
+        if self.use_ema:
+            pairs = list(zip(self._trainable_variables, self._model_variables_moving_average))
+            _ema.update(pairs, self._iterations, self.ema_momentum, self.ema_overwrite_frequency)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
+    def add_variable_from_reference(
+        self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
+    ) -> keras.Variable:
+        """As in Keras, but at least float32: an average of bfloat16 weights would stand still in bfloat16."""
+        first = keras.initializers.get(initializer)
+        return create_slot(self, reference_variable, name or "var", first)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads a saved state, of the same Keras optimizer too; one that does not fit changes nothing."""
+        _arguments.check_store(self, store)
+        super().load_own_variables(store)
+
+    def get_config(self) -> dict[str, Any]:
+        """Every argument of the constructor under its own name, as Keras has it."""
+        config = super().get_config()
+        del config["gradient_accumulation_steps"]
+        if self.undecayed:
+            config["undecayed"] = list(self.undecayed)
+        return config | _arguments.own_config(self, config)

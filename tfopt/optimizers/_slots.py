@@ -1,0 +1,83 @@
+"""State of an optimizer: what a rule declares, and the variables made from it in Keras's order."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Slot:
+    """State of one variable: its name, first value, shape, and place among the saved variables.
+
+    `initial` is a number or a function of the variable's value. `shape` maps the variable's shape to
+    the slot's; None means the same. `apart` slots follow the slots of all variables, as in Keras.
+    """
+
+    name: str
+    initial: float | Callable[[tf.Tensor], tf.Tensor] = 0.0
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
+    apart: bool = False
+
+
+def slot_dtype(variable: Any) -> str:
+    """Type of the state and of the arithmetic: that of the variable, but at least float32."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def create_slots(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[Any], slots: Sequence[Slot]
+) -> list[list[keras.Variable]]:
+    """The slots of every variable; created one variable after the other, `apart` slots at the end."""
+    together = [slot for slot in slots if not slot.apart]
+    created: list[dict[str, keras.Variable]] = [{} for _ in variables]
+    for group in [together, *([slot] for slot in slots if slot.apart)]:
+        for variable, own in zip(variables, created):
+            for slot in group:
+                shape = tuple(variable.shape)
+                shape = slot.shape(shape) if slot.shape else shape
+                own[slot.name] = create_slot(
+                    optimizer, variable, slot.name, _first_value(variable, slot.initial), shape
+                )
+    return [[own[slot.name] for slot in slots] for own in created]
+
+
+def create_state(
+    optimizer: keras.optimizers.Optimizer, state: Mapping[str, float], dtype: str
+) -> dict[str, keras.Variable]:
+    """Scalars of the whole optimizer."""
+    return {
+        name: optimizer.add_variable((), keras.initializers.Constant(first), dtype=dtype, name=name)
+        for name, first in state.items()
+    }
+
+
+def create_slot(
+    optimizer: keras.optimizers.Optimizer,
+    variable: Any,
+    name: str,
+    initializer: Callable[..., tf.Tensor],
+    shape: tuple[int, ...] | None = None,
+) -> keras.Variable:
+    """One variable of state, on the devices of the variable it belongs to."""
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    path = variable.path if isinstance(variable, keras.Variable) else variable.name
+    with tf.distribute.get_strategy().extended.colocate_vars_with(value):
+        return optimizer.add_variable(
+            shape=tuple(variable.shape) if shape is None else shape,
+            initializer=initializer,
+            dtype=slot_dtype(variable),
+            name=f"{path.replace('/', '_').replace(':', '_')}_{name}",
+        )
+
+
+def _first_value(variable: Any, initial: Any) -> Callable[..., tf.Tensor]:
+    def first_value(shape: Any, dtype: Any = None) -> tf.Tensor:
+        if callable(initial):
+            return tf.cast(initial(tf.cast(tf.convert_to_tensor(variable), dtype)), dtype)
+        return tf.fill(shape, tf.cast(initial, dtype))
+
+    return first_value

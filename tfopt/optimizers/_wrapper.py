@@ -1,0 +1,143 @@
+"""The shell of every wrapper: forwards what belongs to the inner optimizer, sums the gradients once.
+
+A naive wrapper under a strategy works on the gradients of one replica while the inner optimizer sums
+them later: the replicas then end with different weights. So the wrapper sums and tells the inner
+optimizer not to (`_all_reduce_sum_gradients` becomes the identity), which also makes Keras's clipping
+act on the sum. A wrapper that only looks at the weights leaves the sum to an inner wrapper.
+"""
+
+import abc
+from collections.abc import Sequence
+from typing import Any, Self
+
+import keras
+import tensorflow as tf
+
+from tfopt import _checks
+from tfopt.optimizers import _arguments
+
+
+class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
+    """Base of all tfopt wrappers around any Keras optimizer.
+
+    Args:
+        optimizer: The `keras.optimizers.Optimizer` to wrap: Keras's, tfopt's or another wrapper.
+        loss_scale_factor: Float > 0 or None. Moves here from the inner optimizer, so that the wrapper
+            sees unscaled gradients.
+        name: String or None.
+    """
+
+    def __init__(self, optimizer: Any, *, loss_scale_factor: float | None = None, name: str | None = None):
+        _checks.check_instance("optimizer", optimizer, keras.optimizers.Optimizer)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ValueError(
+                "`optimizer` must not be a `LossScaleOptimizer`: it has to see the gradients first. "
+                "Received: optimizer=LossScaleOptimizer(...). Put the LossScaleOptimizer outside."
+            )
+        factor = optimizer.loss_scale_factor if loss_scale_factor is None else loss_scale_factor
+        super().__init__(
+            learning_rate=0.0,
+            loss_scale_factor=_arguments.optional("loss_scale_factor", factor, _arguments.positive),
+            name=name,
+        )
+        optimizer.loss_scale_factor = None
+        self.inner_optimizer = optimizer
+
+    @abc.abstractmethod
+    def step(self, grads: list[Any], variables: list[Any]) -> None:
+        """Applies `self.inner_optimizer` and the wrapper's own part to gradients without None."""
+
+    def build_own(self, variables: Sequence[Any]) -> None:
+        """Creates the wrapper's own state; called outside of any graph."""
+
+    @property
+    def sums_gradients(self) -> bool:
+        """Whether this wrapper sums over the replicas itself."""
+        return True
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Builds the inner optimizer, then the own state."""
+        if self.built:
+            return
+        with tf.init_scope():
+            self.inner_optimizer.build(variables)
+            super().build(variables)
+            self.build_own(variables)
+        if self.sums_gradients:
+            skip_all_reduce(self.inner_optimizer)
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Updates the variables; `grads` are those of this replica, one per variable or None."""
+        _arguments.check_context()
+        if not self.built:
+            self.build(list(trainable_variables))
+        variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
+        self._check_variables_are_known(variables)
+        grads, variables = self._filter_empty_gradients(list(grads), variables)
+        _arguments.check_shapes(grads, variables)
+        # The reason is the same as in RuleOptimizer.apply: no step without data.
+        with tf.control_dependencies(grads):
+            if self.loss_scale_factor is not None:
+                grads = [grad / self.loss_scale_factor for grad in grads]
+            if self.sums_gradients:
+                grads = [grad for grad, _ in self._all_reduce_sum_gradients(list(zip(grads, variables)))]
+            self.step(list(grads), variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Own state, then that of the inner optimizer."""
+        return self._variables + self.inner_optimizer.variables
+
+    @property
+    def learning_rate(self) -> Any:
+        """Of the inner optimizer."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self) -> Any:
+        """Updates of the inner optimizer."""
+        return self.inner_optimizer.iterations
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Of the inner optimizer."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads a saved state; one that does not fit changes nothing."""
+        _arguments.check_store(self, store)
+        super().load_own_variables(store)
+
+    def get_config(self) -> dict[str, Any]:
+        """The own arguments; the inner optimizer under `optimizer`."""
+        config = {"name": self.name, "loss_scale_factor": self.loss_scale_factor}
+        inner = keras.saving.serialize_keras_object(self.inner_optimizer)
+        return config | {"optimizer": inner} | _arguments.own_config(self, config | {"optimizer": None})
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The reverse of `get_config`."""
+        inner = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
+        return cls(**{**config, "optimizer": inner})
+
+
+def core_of(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer inside all wrappers, Keras's loss scaling included."""
+    while isinstance(optimizer, OptimizerWrapper | keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def skip_all_reduce(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes an optimizer, and all below it, take its gradients as already summed over the replicas."""
+    optimizer._all_reduce_sum_gradients = list
+    if isinstance(optimizer, OptimizerWrapper):
+        skip_all_reduce(optimizer.inner_optimizer)
