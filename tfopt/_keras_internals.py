@@ -109,3 +109,21 @@ def observe_gradients(optimizer: Any, observer: Callable[[list, list], None]) ->
 
     optimizer._all_reduce_sum_gradients = observed
     return lambda: vars(optimizer).pop("_all_reduce_sum_gradients", None)
+
+
+def average_values(optimizer: Any, variables: list) -> list:
+    """The optimizer's own average of the weights: tfopt's protocol, or Keras's `use_ema`."""
+    outer = optimizer
+    while optimizer is not None:
+        own = getattr(optimizer, "average_values", None)
+        values = None if own is None else own(variables)
+        if own is None and optimizer.use_ema:
+            averages = optimizer._model_variables_moving_average
+            values = [averages[optimizer._get_variable_index(variable)] for variable in variables]
+        if values is not None:
+            return values
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    raise ValueError(
+        'mode="optimizer" needs an optimizer that averages: `use_ema=True` or Schedule-Free. '
+        f"Received: {type(outer).__name__}."
+    )

@@ -1,5 +1,28 @@
 """Smaller models: pruning, quantization and the verified export of what comes out."""
 
+from tfopt.compress.compare import Comparison, compare
+from tfopt.compress.export import export
 from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
+from tfopt.compress.quantization import (
+    FakeQuantize,
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    quantize_aware,
+)
+from tfopt.compress.tflite_model import TFLiteModel
 
-__all__ = ["CubicSparsity", "OneShotSparsity", "Pruning"]
+__all__ = [
+    "Comparison",
+    "CubicSparsity",
+    "FakeQuantize",
+    "OneShotSparsity",
+    "Pruning",
+    "QuantizedConv2D",
+    "QuantizedDense",
+    "QuantizedDepthwiseConv2D",
+    "TFLiteModel",
+    "compare",
+    "export",
+    "quantize_aware",
+]

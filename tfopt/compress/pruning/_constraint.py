@@ -33,7 +33,7 @@ class MaskConstraint(keras.constraints.Constraint):
         restore: bool,
     ) -> None:
         before = variable.constraint
-        self.inner = before.inner if isinstance(before, MaskConstraint) else before
+        self.inner: Any = before.inner if isinstance(before, MaskConstraint) else before
         self.step, self.schedule, self.rule = step, schedule, rule
         nonzero = variable.numpy() != 0
         self.floor = nonzero if restore and nonzero.any() and not nonzero.all() else None

@@ -155,7 +155,7 @@ class Pruning(keras.callbacks.Callback):
 def prunable_kernels(
     model: keras.Model, exclude: Sequence[str | keras.Layer] = ()
 ) -> dict[str, keras.Variable]:
-    """Kernels of the convolution and dense layers of a built model, by layer name, depthwise ones left out."""
+    """Kernels of a built model's convolution and dense layers by layer name, without depthwise ones."""
     layers = [layer for layer in leaf_layers(model) if isinstance(layer, PRUNABLE)]
     layers = [layer for layer in layers if not isinstance(layer, DEPTHWISE)]
     names = [layer.name for layer in layers]

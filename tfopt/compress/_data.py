@@ -1,0 +1,72 @@
+"""Batches out of the forms in which data comes: a batched tf.data.Dataset, arrays, or (inputs, labels)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+BATCH = 32
+
+
+def batches(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yields (inputs, integer labels or None), one batch at a time.
+
+    Args:
+        data: A batched dataset of (inputs, labels) or of inputs, an array of inputs, or (inputs, labels).
+            Labels are integers or one-hot rows.
+
+    Raises:
+        TypeError: none of these forms.
+    """
+    if isinstance(data, tf.data.Dataset):
+        for element in data:
+            inputs, labels = element[:2] if isinstance(element, tuple) else (element, None)
+            yield np.asarray(inputs), _integers(labels)
+        return
+    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    if not isinstance(inputs, np.ndarray | tf.Tensor) or not len(inputs):
+        raise TypeError(
+            "`data` must be a batched tf.data.Dataset, an array, or (inputs, labels), and not empty. "
+            f"Received: data of type {type(data).__name__}."
+        )
+    inputs, labels = np.asarray(inputs), _integers(labels)
+    for start in range(0, len(inputs), BATCH):
+        part = slice(start, start + BATCH)
+        yield inputs[part], None if labels is None else labels[part]
+
+
+def labelled(data: Any) -> tuple[list[np.ndarray], np.ndarray]:
+    """All batches of inputs, and all labels in one array.
+
+    Raises:
+        ValueError: no data, or data without labels.
+    """
+    inputs, labels = [], []
+    for batch, truth in batches(data):
+        if truth is None:
+            raise ValueError("`data` must have labels: a dataset of (inputs, labels) or a pair of arrays.")
+        inputs.append(batch)
+        labels.append(truth)
+    if not inputs:
+        raise ValueError("`data` must have at least one batch. Received an empty dataset.")
+    return inputs, np.concatenate(labels)
+
+
+def samples(data: Any, count: int) -> np.ndarray:
+    """The first `count` inputs, or all if there are fewer."""
+    taken: list[np.ndarray] = []
+    for inputs, _ in batches(data):
+        taken.append(inputs)
+        if sum(len(batch) for batch in taken) >= count:
+            break
+    if not taken:
+        raise ValueError("`data` must have at least one batch. Received an empty dataset.")
+    return np.concatenate(taken)[:count]
+
+
+def _integers(labels: Any) -> np.ndarray | None:
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    return labels.argmax(axis=-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(-1)

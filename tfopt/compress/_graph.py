@@ -1,0 +1,145 @@
+"""A Functional model as a flat list of calls, nested models opened, which can be replayed with changes.
+
+Replaying makes new layers: the original model is never touched.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any, final
+
+import keras
+
+from tfopt._checks import check_instance
+from tfopt._keras_internals import functional, nodes
+
+
+@final
+@dataclass(frozen=True)
+class Ref:
+    """Stands for a tensor in the arguments of a call."""
+
+    index: int
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer or operation; in its arguments a `Ref` stands for each tensor."""
+
+    operation: Any
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+    outputs: tuple[int, ...]
+
+    @property
+    def inputs(self) -> list[int]:
+        """Indices of the tensors it takes."""
+        leaves = keras.tree.flatten((self.args, self.kwargs))
+        return [leaf.index for leaf in leaves if isinstance(leaf, Ref)]
+
+
+@final
+class Graph:
+    """The calls of a model in the order in which they run.
+
+    Args:
+        model: A Functional or built Sequential model, with models of these kinds nested in it.
+
+    Raises:
+        ValueError: a subclassed model or one that is not built.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        check_instance("model", model, keras.Model)
+        self.model = functional(model)
+        self.calls: list[Call] = []
+        self._index: dict[int, int] = {}
+        self._names: dict[int, str] = {}
+        self._alive: list[Any] = []
+        self.inputs = [self._number(tensor) for tensor in self._tensors(self.model, "inputs")]
+        self._trace(self.model, training=None)
+        self.outputs = [self._index[id(tensor)] for tensor in self.model.outputs]
+        self.producer = {index: call for call in self.calls for index in call.outputs}
+        self.consumers: dict[int, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            for index in call.inputs:
+                self.consumers[index].append(call)
+
+    def replay(self, run: Callable[[Call, tuple, dict], Any], source: Callable | None = None) -> keras.Model:
+        """Builds a new model by running `run(call, args, kwargs)` for each call, on new inputs.
+
+        Args:
+            run: Returns the outputs of a call, as the call itself would.
+            source: What to do first with every input tensor.
+        """
+        inputs = [
+            keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+            for tensor in self.model.inputs
+        ]
+        tensors = {i: source(x) if source else x for i, x in zip(self.inputs, inputs)}
+
+        def fill(leaf: Any) -> Any:
+            return tensors[leaf.index] if isinstance(leaf, Ref) else leaf
+
+        for call in self.calls:
+            args, kwargs = keras.tree.map_structure(fill, (call.args, call.kwargs))
+            results = keras.tree.flatten(run(call, args, kwargs))
+            tensors.update(zip(call.outputs, results))
+        outputs = [tensors[index] for index in self.outputs]
+        return keras.Model(
+            keras.tree.pack_sequence_as(self.model.input, inputs),
+            keras.tree.pack_sequence_as(self.model.output, outputs),
+            name=self.model.name,
+        )
+
+    def _tensors(self, model: keras.Model, which: str) -> list:
+        if not nodes(model):
+            raise ValueError(
+                "`model` must be a Functional or a built Sequential model, and so must those nested in it. "
+                f"Received: {model.name!r} of type {type(model).__name__}, built={model.built}."
+            )
+        return getattr(functional(model), which)
+
+    def _number(self, tensor: Any) -> int:
+        self._alive.append(tensor)  # an id is unique only while its tensor lives
+        self._index[id(tensor)] = index = len(self._alive)
+        return index
+
+    def _trace(self, model: keras.Model, training: bool | None) -> None:
+        for node in nodes(model):
+            operation, arguments = node.operation, node.arguments
+            if node.is_input or isinstance(operation, keras.layers.InputLayer):
+                continue
+            args, kwargs = arguments.args, {k: v for k, v in arguments.kwargs.items() if v is not None}
+            if isinstance(operation, keras.Model):
+                self._enter(operation, args, kwargs.get("training", training), node.outputs)
+                continue
+            if training is not None and "training" in signature(operation.call).parameters:
+                kwargs.setdefault("training", training)
+            args, kwargs = keras.tree.map_structure(self._ref, (args, kwargs))
+            outputs = tuple(self._number(tensor) for tensor in node.outputs)
+            self.calls.append(Call(operation, self._name(operation, model), args, kwargs, outputs))
+
+    def _enter(self, model: keras.Model, args: tuple, training: bool | None, outputs: list) -> None:
+        """Inlines a nested model: its inputs and outputs become the tensors outside."""
+        for inner, outer in zip(self._tensors(model, "inputs"), keras.tree.flatten(args[0])):
+            self._index[id(inner)] = self._index[id(outer)]
+        self._trace(model, training)
+        for inner, outer in zip(self._tensors(model, "outputs"), outputs):
+            self._alive.append(outer)
+            self._index[id(outer)] = self._index[id(inner)]
+
+    def _ref(self, leaf: Any) -> Any:
+        return Ref(self._index[id(leaf)]) if isinstance(leaf, keras.KerasTensor) else leaf
+
+    def _name(self, operation: Any, model: keras.Model) -> str:
+        """The layer's own name, with the nested model's in front if it is taken."""
+        if id(operation) not in self._names:
+            taken, name = set(self._names.values()), operation.name
+            while name in taken:
+                name = f"{model.name}_{name}"
+            self._names[id(operation)] = name
+        return self._names[id(operation)]

@@ -1,0 +1,111 @@
+"""What a .tflite file really contains: its operations, data types, scales and zeros."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+
+@final
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the file, with the data types of its outputs."""
+
+    name: str
+    outputs: tuple[str, ...]
+    is_float: bool
+
+
+@final
+@dataclass(frozen=True)
+class Weight:
+    """One constant tensor: its shape, data type, number of scales, share of zeros and distinct values."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: int
+    zeros: float
+    unique_values: int
+    two_of_four: bool
+
+
+@final
+@dataclass(frozen=True)
+class Inspection:
+    """The contents of a .tflite file, read back from it."""
+
+    operations: tuple[Operation, ...]
+    weights: tuple[Weight, ...]
+    input_type: str
+    input_quantization: tuple[float, int]
+    output_type: str
+
+    @property
+    def float_operations(self) -> dict[str, int]:
+        """Operations that compute in float, with their number; the last dequantization is not one."""
+        return dict(Counter(operation.name for operation in self.operations if operation.is_float))
+
+    @property
+    def flex_operations(self) -> dict[str, int]:
+        """Operations that need TensorFlow on the device, with their number."""
+        return dict(Counter(op.name for op in self.operations if op.name.startswith("Flex")))
+
+    @property
+    def kernels(self) -> tuple[Weight, ...]:
+        """The weights of convolutions and dense layers (rank 2 and more)."""
+        return tuple(weight for weight in self.weights if len(weight.shape) >= 2)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros in all kernels together."""
+        sizes = [np.prod(weight.shape) for weight in self.kernels]
+        zeros = [weight.zeros * size for weight, size in zip(self.kernels, sizes)]
+        return float(sum(zeros) / max(sum(sizes), 1))
+
+
+def inspect_interpreter(interpreter: Any) -> Inspection:
+    """Reads everything out of an interpreter that has allocated its tensors and uses no delegate."""
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    operations = [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+    computed = {int(index) for op in operations for index in op["outputs"]} | {source["index"]}
+    return Inspection(
+        operations=tuple(_operation(op, tensors, target["index"]) for op in operations),
+        weights=tuple(
+            _weight(tensor, interpreter.get_tensor(index))
+            for index, tensor in tensors.items()
+            if index not in computed and tensor["name"] and tensor["shape"].size
+        ),
+        input_type=np.dtype(source["dtype"]).name,
+        input_quantization=source["quantization"],
+        output_type=np.dtype(target["dtype"]).name,
+    )
+
+
+def _operation(op: dict[str, Any], tensors: dict[int, Any], target: int) -> Operation:
+    indices = [int(index) for index in op["outputs"]]
+    kinds = tuple(np.dtype(tensors[index]["dtype"]).name for index in indices)
+    is_end = op["op_name"] == "DEQUANTIZE" and target in indices
+    return Operation(op["op_name"], kinds, is_float="float" in "".join(kinds) and not is_end)
+
+
+def _weight(tensor: dict[str, Any], value: np.ndarray) -> Weight:
+    return Weight(
+        name=tensor["name"],
+        shape=tuple(int(size) for size in value.shape),
+        dtype=value.dtype.name,
+        scales=len(tensor["quantization_parameters"]["scales"]),
+        zeros=float(np.mean(value == 0)) if value.size else 0.0,
+        unique_values=len(np.unique(value)),
+        two_of_four=_is_two_of_four(value),
+    )
+
+
+def _is_two_of_four(value: np.ndarray) -> bool:
+    """Whether each four neighbours along the last axis hold at least two zeros."""
+    if value.ndim < 2 or value.shape[-1] < 4:
+        return False
+    whole = value[..., : value.shape[-1] // 4 * 4].reshape(-1, 4)
+    return bool(((whole != 0).sum(axis=1) <= 2).all())
