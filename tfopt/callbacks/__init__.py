@@ -1,1 +1,8 @@
-"""tfopt.callbacks"""
+"""What happens during `fit`: rates, batch sizes, averages, freezing, monitoring, restarts."""
+
+from tfopt.callbacks._state import StatefulCallback
+from tfopt.callbacks.learning_rate_decay import LearningRateDecay
+from tfopt.callbacks.time_budget import TimeBudget
+from tfopt.callbacks.weight_averaging import WeightAveraging, averaged
+
+__all__ = ["LearningRateDecay", "StatefulCallback", "TimeBudget", "WeightAveraging", "averaged"]
