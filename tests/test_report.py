@@ -280,8 +280,9 @@ def test_pictures_survive_the_page(size, channels, kind):
 
 def test_shrinking_averages_areas():
     image = np.zeros((4, 4, 1), "uint8")
-    image[:2, :2] = 100
-    assert shrink(image, 2)[..., 0].tolist() == [[100, 0], [0, 0]]
+    image[0, 0] = 200
+    image[:2, 2:] = 100
+    assert shrink(image, 2)[..., 0].tolist() == [[50, 100], [0, 0]]
 
 
 def quadrant_model(activation="softmax", last="dense"):
