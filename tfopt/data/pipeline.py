@@ -13,47 +13,22 @@ without reading an image, so that the number of batches stays the same: whoever 
 lets them pass untrained.
 """
 
-from typing import Any, final
+from typing import Any
 
 import tensorflow as tf
 
 from tfopt._checks import check_instance, check_integer, message
 from tfopt.data.access import RandomAccess
 from tfopt.data.augment import Augment
+from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
-
-
-@final
-class Position:
-    """Where the next iteration of a pipeline begins: variables that are read when it does.
-
-    Attributes:
-        epoch: int64 variable, the number of the next epoch.
-        batch: int64 variable, the first batch of it that is not replaced by zeros.
-    """
-
-    def __init__(self, epoch: int = 0) -> None:
-        with tf.init_scope(), tf.device("CPU:0"):
-            self.epoch = tf.Variable(epoch, dtype=tf.int64, trainable=False)
-            self.batch = tf.Variable(0, dtype=tf.int64, trainable=False)
-
-    def set(self, epoch: int, batch: int = 0) -> None:
-        """Makes the next iteration begin there."""
-        self.epoch.assign(check_integer("epoch", epoch, minimum=0))
-        self.batch.assign(check_integer("batch", batch, minimum=0))
-
-    def take(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reads the position and moves on to the next epoch (in a tf function)."""
-        epoch, batch = self.epoch.read_value(), self.batch.read_value()
-        with tf.control_dependencies([epoch, batch]):
-            moved = [self.epoch.assign_add(1), self.batch.assign(0)]
-        with tf.control_dependencies(moved):
-            return tf.identity(epoch), tf.identity(batch)
+from tfopt.data.order import Order, Position
+from tfopt.schedules import BatchSizeSchedule, as_batch_size_schedule
 
 
 def pipeline(
     dataset: tf.data.Dataset,
-    batch_size: int,
+    batch_size: int | BatchSizeSchedule,
     *,
     image_size: int | tuple[int, int] | None = None,
     augment: Augment | None = None,
@@ -75,7 +50,8 @@ def pipeline(
     Args:
         dataset: Unbatched (image, label), such as `ImageDataset.train`. One made by `tfopt.data` is read
             in any order; any other is cached first.
-        batch_size: Images per batch, >= 1; even if `augment` mixes images.
+        batch_size: Images per batch, >= 1, or a schedule of `tfopt.schedules` (with `epochs`; see
+            `ramped_batches`). Even if `augment` mixes images.
         image_size: (height, width) or one number. May be left out if all images share a size.
         augment: Changes of the images; None leaves them as they are.
         shuffle: A new order in each epoch; False keeps the order of the dataset.
@@ -104,89 +80,66 @@ def pipeline(
         >>> batches = tfopt.data.pipeline(data.train, 32, image_size=32, augment=Augment(shift=0.1))
         >>> model.fit(batches, epochs=10)
     """
-    check_integer("batch_size", batch_size, minimum=1)
+    schedule = as_batch_size_schedule(batch_size)
     check_integer("seed", seed, minimum=0)
     check_integer("first_epoch", first_epoch, minimum=0)
     if augment is not None:
         check_instance("augment", augment, Augment)
-        _check_mixing(augment, batch_size, classes)
+        _check_mixing(augment, schedule, classes)
     source = cached(dataset, _size(dataset, image_size), cache, crop_to_aspect_ratio)
-    order = _Order(len(source), batch_size, shuffle, seed, drop_remainder, shard)
+    if isinstance(batch_size, BatchSizeSchedule):
+        _check_ramp(schedule, epochs, drop_remainder, shard)
+        schedule.check_sizes(samples=len(source) * (epochs or 1))
+        batch_size = 1
+    order = Order(len(source), batch_size, shuffle, seed, drop_remainder, shard)
     reader = _Reader(source, order, augment, seed, classes)
-    if epochs is not None:
-        check_integer("epochs", epochs, minimum=1)
-        numbers = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
+    if epochs is None:
+        position = Position(first_epoch)
+        stream = tf.data.Dataset.range(1).flat_map(lambda _: reader.epoch(*position.take()))
+        batches = _finish(stream.apply(tf.data.experimental.assert_cardinality(order.batches)))
+        batches.position = position
+        return batches
+    numbers = tf.data.Dataset.range(first_epoch, first_epoch + check_integer("epochs", epochs, minimum=1))
+    if len(schedule.sizes) == 1:
         stream = numbers.flat_map(lambda epoch: reader.epoch(epoch, tf.constant(0, tf.int64)))
-        return _finish(stream, order.batches * epochs)
-    position = Position(first_epoch)
-    stream = tf.data.Dataset.range(1).flat_map(lambda _: reader.epoch(*position.take()))
-    batches = _finish(stream, order.batches)
-    batches.position = position
-    return batches
-
-
-class _Order:
-    """Which example stands at which place of an epoch."""
-
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-        drop_remainder: bool,
-        shard: tuple[int, int],
-    ) -> None:
-        number, workers = shard
-        check_integer("shard[1]", workers, minimum=1)
-        check_integer("shard[0]", number, minimum=0, maximum=workers - 1)
-        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
-        self.number, self.workers = number, workers
-        whole = count // (batch_size * workers)
-        self.drop_remainder = drop_remainder or workers > 1
-        self.batches = whole if self.drop_remainder else -(-count // batch_size)
-        self.length = whole * batch_size if self.drop_remainder else count
-        if self.batches == 0:
-            fix = "With drop_remainder or several workers, a batch must be full."
-            raise ValueError(message("batch_size", f"at most {count // workers}", batch_size, fix))
-
-    def index(self, place: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        """Number of the example at a place of this worker's part of an epoch."""
-        batch, row = place // self.batch_size, place % self.batch_size
-        place = (batch * self.workers + self.number) * self.batch_size + row
-        if not self.shuffle or self.count == 1:
-            return place
-        seed = tf.stack([tf.constant(self.seed % 2**63, tf.int64), epoch])
-        return tf.random.experimental.index_shuffle(place, seed, tf.constant(self.count - 1, tf.int64))
+        return with_steps_per_epoch(_finish(stream), order.batches * epochs, epochs)
+    examples = numbers.flat_map(lambda epoch: reader.examples(epoch, tf.constant(0, tf.int64)))
+    stream = batch_by_schedule(examples, schedule).map(reader.mixed, num_parallel_calls=tf.data.AUTOTUNE)
+    return with_steps_per_epoch(_finish(stream), schedule.total_steps(len(source) * epochs), epochs)
 
 
 class _Reader:
-    """Makes the batches of one epoch."""
+    """Reads, changes and batches the examples of an epoch."""
 
     def __init__(
-        self, source: RandomAccess, order: _Order, augment: Augment | None, seed: int, classes: int | None
+        self, source: RandomAccess, order: Order, augment: Augment | None, seed: int, classes: int | None
     ) -> None:
         self.source, self.order, self.augment, self.seed = source, order, augment, seed
         self.classes = classes
         self.labels = tf.constant(source.labels)
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-        """The batches of this epoch; zeros in front of `first_batch`."""
-        first = first_batch * self.order.batch_size
+        """The batches of an epoch; zeros in front of `first_batch`."""
+        examples = self.examples(epoch, first_batch * self.order.batch_size)
+        batches = examples.batch(self.order.batch_size, drop_remainder=self.order.drop_remainder)
+        return batches.map(self.mixed, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+        """(image, label, epoch, index) in the order of the epoch; zeros in front of `first`."""
 
         def example(place: tf.Tensor) -> Any:
             index = self.order.index(place, epoch)
-            return *tf.cond(place < first, self._nothing, lambda: self._example(index, epoch)), index
+            read = tf.cond(place < first, self._nothing, lambda: self._example(index, epoch))
+            return *read, epoch, index
 
-        def batch(images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> Any:
-            if self.augment is None or self.classes is None or not self.augment.mixes:
-                return images, labels
-            where = {"seed": self.seed, "epoch": epoch, "index": index}
-            return self.augment.batch(images, labels, classes=self.classes, **where)
+        return tf.data.Dataset.range(self.order.length).map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
-        examples = tf.data.Dataset.range(self.order.length).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = examples.batch(self.order.batch_size, drop_remainder=self.order.drop_remainder)
-        return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    def mixed(self, images: tf.Tensor, labels: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
+        """What the model gets of a batch."""
+        if self.augment is None or self.classes is None or not self.augment.mixes:
+            return images, labels
+        where = {"seed": self.seed, "epoch": epoch, "index": index}
+        return self.augment.batch(images, labels, classes=self.classes, **where)
 
     def _example(self, index: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = self.source.image(index), tf.gather(self.labels, index)
@@ -198,10 +151,9 @@ class _Reader:
         return tf.zeros([*self.source.image_size, 3]), tf.constant(0, tf.int64)
 
 
-def _finish(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
+def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    batches = batches.apply(tf.data.experimental.assert_cardinality(count))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
@@ -214,8 +166,20 @@ def _size(dataset: tf.data.Dataset, image_size: Any) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def _check_mixing(augment: Augment, batch_size: int, classes: int | None) -> None:
-    if augment.mixes and batch_size % 2:
-        raise ValueError(message("batch_size", "even, as `augment` mixes pairs of images", batch_size))
+def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | None) -> None:
+    if augment.mixes and any(schedule.sizes % 2):
+        sizes = schedule.sizes.tolist()
+        raise ValueError(message("batch_size", "even, as `augment` mixes pairs of images", sizes))
     if augment.mixes and classes is None:
         raise ValueError(message("classes", "the number of classes, as `augment` mixes labels", classes))
+
+
+def _check_ramp(
+    schedule: BatchSizeSchedule, epochs: int | None, drop_remainder: bool, shard: tuple[int, int]
+) -> None:
+    if epochs is None:
+        fix = "A schedule of batch sizes is one stream for the whole run."
+        raise ValueError(message("epochs", "the number of epochs", epochs, fix))
+    if drop_remainder or shard[1] > 1:
+        expected = "an integer with drop_remainder or several workers"
+        raise ValueError(message("batch_size", expected, schedule.sizes.tolist()))
