@@ -99,6 +99,8 @@ def observe_gradients(optimizer: Any, observer: Callable[[list, list], None]) ->
     The only place where Keras has both, in replica context. Returns a function that ends it; a training
     function that was traced before notices neither.
     """
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        raise TypeError("Gradients can be observed in one optimizer only. Received: a `MultiOptimizer`.")
     reduce = optimizer._all_reduce_sum_gradients
 
     def observed(pairs: Any) -> Any:

@@ -61,7 +61,7 @@ class Rate:
 
     def read(self) -> float:
         """The rate that the next update will use."""
-        return float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        return _value(self._optimizer)
 
     def write_base(self, base: float) -> None:
         """Sets a numeric rate, before factors."""
@@ -103,3 +103,19 @@ def rate_of(model: keras.Model) -> Rate:
     if model.optimizer not in _RATES:
         _RATES[model.optimizer] = Rate(model)
     return _RATES[model.optimizer]
+
+
+def rates(optimizer: Any) -> dict[str, float]:
+    """`learning_rate` for the logs; one entry per part of Keras's `MultiOptimizer`."""
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        return {f"learning_rate_{part.name}": _value(part) for part in optimizer.optimizers}
+    return {"learning_rate": _value(optimizer)}
+
+
+def _value(optimizer: Any) -> float:
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def updates_made(optimizer: Any) -> int:
+    """The optimizer's count of updates."""
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))

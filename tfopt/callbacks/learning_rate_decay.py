@@ -9,7 +9,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tfopt import _keras_internals
 from tfopt._checks import check_choice, message
-from tfopt.callbacks._rate import rate_of
+from tfopt.callbacks._rate import rate_of, updates_made
 from tfopt.schedules import as_batch_size_schedule
 
 
@@ -62,7 +62,7 @@ class LearningRateDecay(keras.callbacks.Callback):
             raise ValueError(message("batch_size", 'given exactly if unit="sample"', batch_size))
         self.batch_size = None if batch_size is None else as_batch_size_schedule(batch_size)
         self._evaluate: Callable[[Any], Any] = schedule
-        self._rate = 0.0
+        self._rate = self._used = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks the optimizer."""
@@ -82,18 +82,19 @@ class LearningRateDecay(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Sets the rate of the next update."""
         if self.unit != "epoch":
-            updates = int(self.model.optimizer.iterations)
+            updates = updates_made(self.model.optimizer)
             self._set(updates if self.batch_size is None else self.batch_size.samples_seen(updates))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Logs the rate that was used."""
+        """Logs the rate that was used; a batch that begins need not come, where the data ends."""
+        self._used = self._rate
         if logs is not None:
-            logs["learning_rate"] = self._rate
+            logs["learning_rate"] = self._used
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Logs the rate of the last update."""
         if logs is not None:
-            logs["learning_rate"] = self._rate
+            logs["learning_rate"] = self._used
 
     def on_train_end(self, logs: Any = None) -> None:
         """Drops the traced schedule, so that the callback can be copied."""

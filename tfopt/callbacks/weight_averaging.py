@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfopt import _keras_internals
 from tfopt._batch_norm import reestimate
 from tfopt._checks import check_choice, check_integer, check_number, message
+from tfopt.callbacks._rate import updates_made
 from tfopt.callbacks._state import StatefulCallback
 
 _CALLBACKS: Any = weakref.WeakKeyDictionary()  # model -> its WeightAveraging
@@ -111,7 +112,7 @@ class WeightAveraging(StatefulCallback):
         """Starts a new average."""
         self._reset()
         self._training = True
-        self._last = int(self.model.optimizer.iterations)
+        self._last = updates_made(self.model.optimizer)
         _CALLBACKS[self.model] = self
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -181,7 +182,7 @@ class WeightAveraging(StatefulCallback):
         self._update = _updater(_float_weights(self.model), self._averages)
 
     def _updates(self) -> int:
-        return int(self.model.optimizer.iterations) - self._last
+        return updates_made(self.model.optimizer) - self._last
 
     def _close_epoch(self) -> None:
         if self._raw is None and self._spacing is None:
