@@ -13,6 +13,8 @@ class StrategyDescription:
     Attributes:
         strategy: Name of the class.
         replicas: Copies of the model that train in step, over all workers.
+        workers: Processes that train in step.
+        worker: Which of them this is, from 0 (the chief).
         devices: The devices of this process.
         precision: Keras's dtype policy.
         threads: Threads inside one op; 0 means that TensorFlow decides.
@@ -20,14 +22,17 @@ class StrategyDescription:
 
     strategy: str
     replicas: int
+    workers: int
+    worker: int
     devices: tuple[str, ...]
     precision: str
     threads: int
 
     def __str__(self) -> str:
         replicas = "1 replica" if self.replicas == 1 else f"{self.replicas} replicas"
+        worker = f", worker {self.worker} of {self.workers}" if self.workers > 1 else ""
         threads = f", {self.threads} threads" if self.threads else ""
-        return f"{self.strategy}, {replicas} on {', '.join(self.devices)}, {self.precision}{threads}"
+        return f"{self.strategy}, {replicas} on {', '.join(self.devices)}{worker}, {self.precision}{threads}"
 
 
 def describe(strategy: tf.distribute.Strategy) -> StrategyDescription:
@@ -42,12 +47,52 @@ def describe(strategy: tf.distribute.Strategy) -> StrategyDescription:
     MirroredStrategy, 2 replicas on CPU:0, CPU:1, float32
     """
     return StrategyDescription(
-        strategy=type(strategy).__name__.removeprefix("_"),
+        strategy=_name(strategy),
         replicas=strategy.num_replicas_in_sync,
+        workers=_workers(strategy),
+        worker=worker_index(strategy),
         devices=_devices(strategy),
         precision=keras.config.dtype_policy().name,
         threads=tf.config.threading.get_intra_op_parallelism_threads(),
     )
+
+
+def worker_index(strategy: tf.distribute.Strategy | None = None) -> int:
+    """This process's place among the workers, from 0; 0 as well if there is only one.
+
+    Args:
+        strategy: None for the strategy of the current scope.
+    """
+    resolver = (strategy or tf.distribute.get_strategy()).cluster_resolver
+    return int(resolver.task_id or 0) if resolver is not None else 0
+
+
+def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
+    """Whether this process is the one that writes files: worker 0, or the only one.
+
+    Use it around what must happen once; never around anything in which all workers take part (`fit`,
+    `evaluate`, reading a metric), for the others would wait forever.
+
+    Args:
+        strategy: None for the strategy of the current scope.
+
+    Example:
+
+    >>> if tfopt.distribute.is_chief(strategy):
+    ...     model.save("model.keras")
+    """
+    return worker_index(strategy) == 0
+
+
+def _name(strategy: tf.distribute.Strategy) -> str:
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return "MultiWorkerMirroredStrategy"  # its class has an older name
+    return type(strategy).__name__.removeprefix("_")
+
+
+def _workers(strategy: tf.distribute.Strategy) -> int:
+    resolver = strategy.cluster_resolver
+    return max(1, sum(map(len, resolver.cluster_spec().as_dict().values()))) if resolver is not None else 1
 
 
 def _devices(strategy: tf.distribute.Strategy) -> tuple[str, ...]:

@@ -57,6 +57,17 @@ def require_gpu() -> None:
         raise ValueError(f"TensorFlow sees no GPU on this machine. {_NO_GPU}")
 
 
+def show_only(names: list[str]) -> None:
+    """Hides all GPUs but the named ones from TensorFlow."""
+    gpus = tf.config.get_visible_devices("GPU")
+    wanted = [gpus[_index(name)] for name in names if name.startswith("GPU")]
+    if wanted != gpus:
+        try:
+            tf.config.set_visible_devices(wanted, "GPU")
+        except RuntimeError as error:
+            raise already_started("devices") from error
+
+
 def set_threads(threads: int) -> None:
     """Limits the threads inside one op, and between ops, to `threads` each."""
     check_integer("threads", threads, minimum=1)

@@ -1,0 +1,84 @@
+"""What a launched worker finds in its environment: the cluster, its share of threads and GPUs; free ports."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+
+from tfopt._checks import message
+from tfopt.distribute import devices as hardware
+
+LOOPBACK = "127.0.0.1"
+
+
+@contextlib.contextmanager
+def reserved_addresses(number: int) -> Iterator[list[str]]:
+    """Free ports of the loopback interface, kept free for the children of this process.
+
+    The sockets stay bound, without listening: others cannot get the ports, while TensorFlow's server, which
+    binds with SO_REUSEADDR as they do, can.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((LOOPBACK, 0))
+        yield [f"{LOOPBACK}:{one.getsockname()[1]}" for one in sockets]
+
+
+def own_index(hosts: list[str]) -> int:
+    """Which of the addresses is this machine's: the one that a socket can be bound to.
+
+    Raises:
+        ValueError: if none or several are.
+    """
+    own = [index for index, host in enumerate(hosts) if _is_mine(host)]
+    if len(own) != 1:
+        found = "several" if own else "none"
+        raise ValueError(
+            message("hosts", f"addresses of which one is this machine's ({found} are)", hosts, _INDEX)
+        )
+    return own[0]
+
+
+_INDEX = "Or say which one this machine is with `index`."
+
+
+def worker_environment(addresses: list[str], index: int, local: int, local_workers: int) -> dict[str, str]:
+    """Variables for one worker: `local` is its place among the `local_workers` of this machine.
+
+    Thread counts that are already in the environment are kept.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // local_workers)
+    threads = {
+        "OMP_NUM_THREADS": share,
+        "TF_NUM_INTRAOP_THREADS": share,
+        "TF_NUM_INTEROP_THREADS": max(2, share),  # a collective must not wait for a thread that waits for it
+    }
+    task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    gpus = _gpus(os.environ)
+    return {
+        "TF_CONFIG": json.dumps(task),
+        **{name: os.environ.get(name, str(count)) for name, count in threads.items()},
+        **(
+            {"CUDA_VISIBLE_DEVICES": ",".join(gpus[local::local_workers])}
+            if 1 < local_workers <= len(gpus)
+            else {}
+        ),
+    }
+
+
+def _gpus(environment: Mapping[str, str]) -> list[str]:
+    listed = environment.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return [str(index) for index in range(hardware.count("GPU"))]
+    return [gpu for gpu in listed.split(",") if gpu not in ("", "-1")]
+
+
+def _is_mine(address: str) -> bool:
+    host = address.rsplit(":", 1)[0]
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        probe.bind((host, 0))
+        return True
+    return False

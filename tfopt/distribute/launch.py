@@ -1,0 +1,118 @@
+"""`launch`: several workers on this machine (or one of several), restarted together when one fails."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TextIO
+
+from tfopt._checks import check_integer, check_number
+from tfopt.distribute import data_service
+from tfopt.distribute._environment import own_index, reserved_addresses, worker_environment
+from tfopt.distribute._process import ProcessGroup
+
+
+def launch(
+    command: Sequence[str],
+    workers: int = 2,
+    *,
+    hosts: Sequence[str] | None = None,
+    index: int | None = None,
+    data_workers: int = 0,
+    max_restarts: int = 0,
+    grace_seconds: float = 30.0,
+    log_dir: str | os.PathLike | None = None,
+    output: TextIO | None = sys.stdout,
+) -> int:
+    """Runs a script on several workers; `make_strategy()` in the script finds the others.
+
+    The first failure ends all workers: TERM, so that they may save; KILL after the grace, because
+    TensorFlow ignores TERM in workers. Then all start again, up to `max_restarts` times; with
+    `tfopt.callbacks.Resume` they go on where they were. TERM or Ctrl-C to the launcher ends them likewise,
+    without a restart.
+
+    Args:
+        command: The script and its arguments, `["train.py", "--epochs", "3"]`, or `["-m", "package.module"]`.
+        workers: How many on this machine. Each gets its share of the CPU threads and, if there are as many
+            GPUs as workers, of the GPUs.
+        hosts: Instead of `workers`: addresses `"host:port"`, one worker each. Run the same command on every
+            host; each starts its own worker.
+        index: Which of `hosts` this machine is. None: the one whose address is this machine's.
+        data_workers: Processes that prepare data for all workers; see `prepare_remotely`.
+        max_restarts: How often to start again after a failure.
+        grace_seconds: Time to save between TERM and KILL.
+        log_dir: Directory for one `worker-<name>.log` each. Made if it does not exist.
+        output: Where the workers' lines go, each with its `[index]`. None: nowhere.
+
+    Returns:
+        0, or the exit code of the first failure (128 + the signal's number after a signal).
+
+    Example:
+
+    >>> tfopt.distribute.launch(["train.py"], workers=2, max_restarts=1)
+    0
+    """
+    check_integer("workers", workers, minimum=1)
+    check_integer("data_workers", data_workers, minimum=0)
+    check_integer("max_restarts", max_restarts, minimum=0)
+    check_number("grace_seconds", grace_seconds, minimum=0.0)
+    if log_dir is not None:
+        os.makedirs(log_dir, exist_ok=True)
+    if hosts is not None and index is None:
+        index = own_index(list(hosts))
+    code = 0
+    for attempt in range(max_restarts + 1):
+        with contextlib.ExitStack() as stack:
+            addresses = list(hosts) if hosts else stack.enter_context(reserved_addresses(workers))
+            own = [index] if index is not None else list(range(workers))
+            service = stack.enter_context(reserved_addresses(data_workers))
+            commands = {str(k): [sys.executable, *command] for k in own}
+            environments = {
+                str(k): {
+                    **worker_environment(addresses, k, local, len(own)),
+                    **data_service.client_environment(service),
+                    "TFOPT_ATTEMPT": str(attempt),
+                }
+                for local, k in enumerate(own)
+            }
+            servers = data_service.commands(service)
+            environments |= {name: {"CUDA_VISIBLE_DEVICES": "-1"} for name in servers}
+            group = ProcessGroup(commands | servers, environments, output=output, log_dir=log_dir)
+            code, interrupted = _supervise(group, list(commands), grace_seconds)
+        if code == 0 or interrupted:
+            break
+    return code
+
+
+class _Interrupt(Exception):
+    """Raised in the main thread by SIGTERM and SIGINT."""
+
+
+def _supervise(group: ProcessGroup, names: Sequence[str], grace_seconds: float) -> tuple[int, bool]:
+    """The exit code, and whether a signal to this process was the reason to stop."""
+    try:
+        with _interruptible():
+            return group.wait(names), False
+    except _Interrupt as interrupt:
+        return 128 + interrupt.args[0], True
+    finally:
+        group.stop(grace_seconds)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _Interrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,160 @@
+"""Keras 3's trainer under several replicas: mends of two bugs, and clear refusals of what cannot work.
+
+Checked on Keras 3.15.1; tests fail when a hook changes. Both bugs are in
+`keras.src.backend.tensorflow.trainer` (keras-team/keras#20585, tensorflow/tensorflow#72388), appear with
+several workers only, and are mended only if a self-test sees them:
+
+1. `_maybe_symbolic_build` averages a whole (x, y) structure, which `MultiWorkerMirroredStrategy` refuses.
+   Only shapes are needed, so one replica's batch serves as well.
+2. `reduce_per_replica` averages scalar logs along an axis 0 that they do not have.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer  # the module that holds both functions
+
+_ORIGINAL_REDUCE = trainer.reduce_per_replica
+_ORIGINAL_BUILD = trainer.TensorFlowTrainer._maybe_symbolic_build
+
+
+def mend(strategy: tf.distribute.Strategy) -> list[str]:
+    """Checks models before they train, and replaces what fails under `strategy`.
+
+    Returns:
+        The names of the functions whose bug the self-test has seen.
+    """
+    bugs = []
+    if not _works(lambda: _reduce_scalars(strategy)):
+        trainer.reduce_per_replica = _reduce_per_replica
+        bugs.append("reduce_per_replica")
+    if not _works(lambda: _build_from_a_structure(strategy)):
+        trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_build_from_one_replica)
+        bugs.append("_maybe_symbolic_build")
+    elif trainer.TensorFlowTrainer._maybe_symbolic_build is _ORIGINAL_BUILD:
+        trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_ORIGINAL_BUILD)
+    return bugs
+
+
+def restore() -> None:
+    """Puts Keras's own functions back."""
+    trainer.reduce_per_replica = _ORIGINAL_REDUCE
+    trainer.TensorFlowTrainer._maybe_symbolic_build = _ORIGINAL_BUILD
+
+
+def _several_workers(strategy: tf.distribute.Strategy | None) -> bool:
+    return strategy is not None and trainer._collective_all_reduce_multi_worker(strategy)
+
+
+def _reduce_per_replica(values: Any, strategy: tf.distribute.Strategy, reduction: str) -> Any:
+    """As Keras's, but scalars are averaged over the replicas and not along an axis."""
+    if not _several_workers(strategy) or reduction == "concat":
+        return _ORIGINAL_REDUCE(values, strategy, reduction)
+    reduction = "MEAN" if reduction == "auto" else reduction.upper()
+    return keras.tree.map_structure(lambda value: strategy.reduce(reduction, value, axis=None), values)
+
+
+def _build_from_one_replica(self: Any, iterator: Iterator | None = None, data_batch: Any = None) -> None:
+    """As Keras's, but shapes are taken from the first local replica's batch instead of an average."""
+    strategy = self._distribute_strategy
+    if not _several_workers(strategy):
+        _ORIGINAL_BUILD(self, iterator=iterator, data_batch=data_batch)
+        return
+    if iterator is not None:
+        _, _, batches = next(iter(iterator))
+        data_batch = keras.tree.map_structure(
+            lambda value: strategy.experimental_local_results(value)[0], next(batches)
+        )
+    with strategy.scope():
+        self._symbolic_build(data_batch=data_batch)
+
+
+def _checked(build: Callable) -> Callable:
+    """`fit` and `evaluate` call this first, so it is the place to say what would fail obscurely later."""
+
+    def _maybe_symbolic_build(self: Any, iterator: Iterator | None = None, data_batch: Any = None) -> None:
+        _check_scope(self)
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            _check_supported(self)
+        build(self, iterator=iterator, data_batch=data_batch)
+
+    return _maybe_symbolic_build
+
+
+def _check_scope(model: keras.Model) -> None:
+    strategy = model._distribute_strategy or tf.distribute.get_strategy()
+    if model._distribute_strategy is None and tf.distribute.has_strategy():
+        raise ValueError(_SCOPE.format("model", model.name))
+    if isinstance(model.optimizer, keras.optimizers.Optimizer):
+        used = model.optimizer._distribution_strategy
+        if used is not strategy:
+            late = "model" if model._distribute_strategy is None else "optimizer"
+            raise ValueError(_SCOPE.format(late, model.name if late == "model" else model.optimizer.name))
+
+
+_SCOPE = (
+    "The {0} `{1}` was made outside of `strategy.scope()`. Build the model and call `compile` (which makes "
+    "the optimizer) inside `with strategy.scope():`; `fit` may be called anywhere."
+)
+
+
+def _check_supported(model: keras.Model) -> None:
+    """What Keras 3.15 cannot do on several replicas, refused in words."""
+    optimizer = model.optimizer
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    refused = {
+        "steps_per_execution > 1": (model.steps_per_execution > 1, "Use steps_per_execution=1."),
+        "jit_compile=True on CPUs": (
+            bool(model.jit_compile) and not tf.config.get_visible_devices("GPU"),
+            "Use jit_compile=False.",
+        ),
+        "gradient_accumulation_steps": (
+            getattr(optimizer, "gradient_accumulation_steps", None),
+            "Use tfopt.optimizers.GradientAccumulation.",
+        ),
+        "ema_overwrite_frequency": (
+            getattr(optimizer, "ema_overwrite_frequency", None),
+            "Use tfopt.callbacks.WeightAveraging.",
+        ),
+    }
+    for name, (used, fix) in refused.items():
+        if used:
+            raise ValueError(f"Keras does not support `{name}` on several replicas. {fix}")
+
+
+class _Probe:
+    """Stands in for a model in the self-test of `_maybe_symbolic_build`."""
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._distribute_strategy = self.distribute_strategy = strategy
+
+    def _symbolic_build(self, data_batch: Any) -> None:
+        keras.tree.map_structure(tf.shape, data_batch)
+
+
+def _reduce_scalars(strategy: tf.distribute.Strategy) -> None:
+    _ORIGINAL_REDUCE({"loss": _per_replica(strategy, tf.ones(()))}, strategy, "auto")
+
+
+def _build_from_a_structure(strategy: tf.distribute.Strategy) -> None:
+    batch = (_per_replica(strategy, tf.ones((1, 2))), _per_replica(strategy, tf.ones((1,))))
+    _ORIGINAL_BUILD(_Probe(strategy), iterator=iter([(0, 0, iter([batch]))]))
+
+
+def _per_replica(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
+    """`value` on every replica, as batches are."""
+    return next(iter(strategy.distribute_datasets_from_function(lambda _: _endless(value))))
+
+
+def _endless(value: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(value).repeat()
+
+
+def _works(call: Callable[[], None]) -> bool:
+    try:
+        call()
+    except ValueError:  # both bugs raise before anything is sent, so no worker waits for another
+        return False
+    return True
