@@ -139,11 +139,8 @@ def _convert(model: keras.Model, quantization: str | None, data: np.ndarray | No
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "int16x8":
-        sets = [
-            builtins.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-            builtins.TFLITE_BUILTINS,
-        ]
-        converter.target_spec.supported_ops = sets
+        int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [int16, sets.TFLITE_BUILTINS]
     if quantization == "int8":
         converter.inference_input_type = tf.as_dtype(input_type)
     if data is not None:

@@ -1,6 +1,7 @@
 """TFLiteModel: an exported file that can be run, measured and looked into."""
 
 import pathlib
+import sys
 import time
 import zipfile
 from dataclasses import dataclass
@@ -136,7 +137,8 @@ class TFLiteModel:
 
     def inspect(self) -> Inspection:
         """Operations, data types, scales, zeros and 2:4 patterns, read from the file."""
-        resolver = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        kind = _interpreter_class()
+        resolver = sys.modules[kind.__module__].OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         return inspect_interpreter(self._load(experimental_op_resolver_type=resolver))
 
     def _load(self, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from tfopt._checks import check_instance
 from tfopt.compress._graph import Call, Graph
 from tfopt.compress.quantization.layers import (
     FakeQuantize,
@@ -24,7 +25,7 @@ PIXELS = (0.0, 255.0)
 PROBABILITIES = (0.0, 255.0 / 256.0)
 
 
-def quantize_aware(model: keras.Model) -> keras.Model:
+def quantize_aware(model: keras.Model, *, freeze_batch_norm: bool = True) -> keras.Model:
     """Returns a clone that computes with int8 values, to be trained a little and exported.
 
     Use it when `export(quantization="int8")` of the float model loses accuracy. Compile the clone with a
@@ -39,6 +40,8 @@ def quantize_aware(model: keras.Model) -> keras.Model:
     Args:
         model: A Functional or Sequential model; models nested in it are opened. If it starts with
             `Rescaling`, its inputs are taken to be pixels in [0, 255], and the file will take uint8.
+        freeze_batch_norm: Keep the statistics, scales and shifts that the model has learned. The clone then
+            starts as the function that the model is, and trains faster. False trains them on.
 
     Returns:
         A flat `keras.Model` with the same inputs, outputs and layer names. Not compiled.
@@ -59,6 +62,7 @@ def quantize_aware(model: keras.Model) -> keras.Model:
         Jacob et al.: Quantization and Training of Neural Networks for Efficient Inference. arXiv:1712.05877
         Krishnamoorthi: Quantizing deep convolutional networks for efficient inference. arXiv:1806.08342
     """
+    check_instance("freeze_batch_norm", freeze_batch_norm, bool)
     graph = Graph(model)
     clones: dict[str, keras.Layer] = {}
 
@@ -77,6 +81,9 @@ def quantize_aware(model: keras.Model) -> keras.Model:
     for call in graph.calls:
         if call.name in clones:
             clones[call.name].set_weights(call.operation.get_weights())
+    for layer in quantized.layers if freeze_batch_norm else ():
+        if isinstance(layer, L.BatchNormalization):
+            layer.trainable = False
     return quantized
 
 
