@@ -34,8 +34,25 @@ def square_sum(rows: Rows) -> tf.Tensor:
     return tf.reduce_sum(tf.where(rows.first, per_row, tf.zeros_like(per_row)))
 
 
+def once(rows: Rows) -> tf.Tensor:
+    """The values with 0 in every repeated mention of a row."""
+    first = tf.reshape(rows.first, [-1] + [1] * (rows.values.shape.rank - 1))
+    return tf.where(first, rows.values, tf.zeros_like(rows.values))
+
+
 def to_dense(rows: Rows, shape: tuple[int, ...]) -> tf.Tensor:
     """The gradient of the whole variable."""
-    first = tf.reshape(rows.first, [-1] + [1] * (len(shape) - 1))
-    once = tf.where(first, rows.values, tf.zeros_like(rows.values))
-    return tf.math.unsorted_segment_sum(once, rows.indices, shape[0])
+    return tf.math.unsorted_segment_sum(once(rows), rows.indices, shape[0])
+
+
+def merged(slices: tf.IndexedSlices) -> tf.IndexedSlices:
+    """The same gradient with the sum of duplicates in one mention and 0 in the others."""
+    rows = from_slices(slices)
+    return tf.IndexedSlices(once(rows), rows.indices, slices.dense_shape)
+
+
+def scaled(grad: tf.Tensor | tf.IndexedSlices, factor: float) -> tf.Tensor | tf.IndexedSlices:
+    """A gradient times a number."""
+    if isinstance(grad, tf.IndexedSlices):
+        return tf.IndexedSlices(grad.values * factor, grad.indices, grad.dense_shape)
+    return grad * factor

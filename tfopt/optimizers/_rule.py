@@ -146,6 +146,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates the variables; `grads` are those of this replica, one per variable or None."""
         _arguments.check_context()
+        if self.loss_scale_factor is not None:  # Keras divides by it, which slices cannot
+            grads = [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         # At the end of a dataset of unknown length, Keras runs the step once more without data: what
         # does not depend on a gradient would then count an iteration and decay the weights.
         with tf.control_dependencies([grad for grad in grads if grad is not None]):

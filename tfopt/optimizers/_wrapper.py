@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _rows
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
@@ -77,11 +77,13 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         _arguments.check_shapes(grads, variables)
         # The reason is the same as in RuleOptimizer.apply: no step without data.
         with tf.control_dependencies(grads):
+            # Keras's adaptive optimizers square duplicate rows before they add them; merged ones are right.
+            grads = [_rows.merged(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
             if self.loss_scale_factor is not None:
-                grads = [grad / self.loss_scale_factor for grad in grads]
+                grads = [_rows.scaled(grad, 1 / self.loss_scale_factor) for grad in grads]
             if self.sums_gradients:
                 grads = [grad for grad, _ in self._all_reduce_sum_gradients(list(zip(grads, variables)))]
-            self.step(list(grads), variables)
+            self.step(grads, variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:

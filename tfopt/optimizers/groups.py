@@ -64,14 +64,14 @@ def resolve(groups: Sequence[Group], paths: Sequence[str]) -> list[tuple[float, 
     """
     assignment: list[tuple[float, float | None]] = [(1.0, None)] * len(paths)
     for group in groups:
-        for pattern in group.patterns():
-            if not group.optional and not any(re.search(pattern, path) for path in paths):
+        found = {pattern: _matching(pattern, paths) for pattern in group.patterns()}
+        for pattern, indices in found.items():
+            if not (indices or group.optional):
                 raise ValueError(_unmatched(pattern, paths))
-        for index, path in enumerate(paths):
-            if any(re.search(pattern, path) for pattern in group.patterns()):
-                multiplier, decay = assignment[index]
-                decay = decay if group.weight_decay is None else group.weight_decay
-                assignment[index] = (multiplier * group.learning_rate_multiplier, decay)
+        for index in set().union(*found.values()):
+            multiplier, decay = assignment[index]
+            decay = decay if group.weight_decay is None else group.weight_decay
+            assignment[index] = (multiplier * group.learning_rate_multiplier, decay)
     return assignment
 
 
@@ -136,6 +136,11 @@ def no_decay_on_norm_and_bias(model: keras.Model) -> list[Group]:
     return [_group(paths, 1.0, weight_decay=0.0)] if paths else []
 
 
+def _matching(pattern: str, paths: Sequence[str]) -> set[int]:
+    search = re.compile(pattern).search
+    return {index for index, path in enumerate(paths) if search(path)}
+
+
 def _group(paths: Sequence[str], multiplier: float, weight_decay: float | None = None) -> Group:
     # Optional: frozen layers have no trainable variables to match.
     return Group([f"^{re.escape(path)}$" for path in paths], multiplier, weight_decay, optional=True)
@@ -150,9 +155,7 @@ def _variables_by_depth(model: keras.Model) -> list[list[keras.Variable]]:
     _checks.check_instance("model", model, keras.Model)
     depths: list[list[keras.Variable]] = []
     for layer in _keras_internals.leaf_layers(model):
-        variables = [
-            variable for variable in layer.variables if variable.dtype.startswith(("float", "bfloat"))
-        ]
+        variables = layer.weights
         if not variables:
             continue
         if not depths or any(len(variable.shape) >= 2 for variable in variables):

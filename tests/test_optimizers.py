@@ -1,0 +1,90 @@
+"""Every optimizer and wrapper of the catalogue passes every check of the contract."""
+
+import dataclasses
+from functools import partial
+
+import contract
+import keras
+import pytest
+import tensorflow as tf
+from catalogue import CASES, KERAS_ADAM, RATE, Case
+from reference import sgd
+
+import tfopt.optimizers as to
+from tfopt.optimizers._rule import Slot
+
+
+def name(check):
+    return check.__name__.removeprefix("check_")
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=name)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(case, check):
+    check(case)
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=name)
+def test_keras_adam_passes_but_for_known_gaps(check):
+    """A contract that Keras's Adam fails would be wrong; each gap is real as long as this passes."""
+    if check.__name__ in KERAS_ADAM.gaps:
+        with pytest.raises((AssertionError, TypeError, tf.errors.InvalidArgumentError)):
+            check(KERAS_ADAM)
+    else:
+        check(KERAS_ADAM)
+
+
+class Broken(to.SGD):
+    """SGD with five mistakes that are common elsewhere, one per argument."""
+
+    def __init__(self, learning_rate=0.01, mistake="", **base_options):
+        super().__init__(learning_rate, **base_options)
+        self.mistake = mistake
+        self.calls = 0
+
+    @property
+    def has_kernel(self):
+        return False
+
+    @property
+    def slots(self):
+        return (Slot("count", shape=lambda shape: ()),)
+
+    def rule(self, param, grad, slots, scalars):
+        self.calls += 1
+        factor = {"wrong sign": -1.0, "python counter": float(self.calls)}.get(self.mistake, 1.0)
+        if self.mistake == "ignores the rate":
+            return param - 0.01 * grad, slots
+        return param - factor * scalars["learning_rate"] * grad, (slots[0] + 1.0,)
+
+    def get_config(self):
+        config = super().get_config()
+        return {
+            key: value
+            for key, value in config.items()
+            if self.mistake != "loses settings" or key != "mistake"
+        }
+
+    def apply(self, grads, trainable_variables=None):
+        if self.mistake == "steps without data":
+            keras.optimizers.Optimizer.apply(self, [grads[0] * 0 + 1, *grads[1:]], trainable_variables)
+            self._iterations.assign_add(1)
+        else:
+            super().apply(grads, trainable_variables)
+
+
+BROKEN = {
+    "wrong sign": contract.check_equals_the_reference,
+    "python counter": contract.check_equals_the_reference,
+    "ignores the rate": contract.check_traces_once,
+    "loses settings": contract.check_config_is_complete,
+    "steps without data": contract.check_steps_without_data_do_nothing,
+}
+
+
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_a_broken_optimizer_fails(mistake):
+    case = Case("Broken", lambda: Broken(RATE, mistake), partial(sgd.run, lr=RATE))
+    with pytest.raises(AssertionError):
+        BROKEN[mistake](case)
+    BROKEN[mistake](dataclasses.replace(case, make=lambda: Broken(RATE)))
