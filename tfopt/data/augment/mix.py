@@ -1,5 +1,8 @@
 """MixUp and CutMix between neighbours: rows 0 and 1 of a batch are mixed, 2 and 3, and so on.
 
+Both are one operation: every pixel is a weighted mean of the two images, and labels are weighted by the
+mean weight. MixUp has one weight for all pixels; CutMix has 0 in a box and 1 elsewhere.
+
 References:
     Zhang, Cisse, Dauphin, Lopez-Paz: mixup: Beyond Empirical Risk Minimization, arXiv:1710.09412.
     Yun, Han, Oh, Chun, Choe, Yoo: CutMix, arXiv:1905.04899.
@@ -13,10 +16,10 @@ def beta_quantiles(alpha: float, count: int = 4096) -> np.ndarray:
     """float32 [count + 1]: the quantiles of Beta(alpha, alpha) at equal steps of probability."""
     probability = np.linspace(0.0, 1.0, count + 1)
     low, high = np.zeros_like(probability), np.ones_like(probability)
-    parameter = tf.constant(alpha, tf.float64)
     for _ in range(60):  # bisection of the distribution function, to the last bit
         middle = (low + high) / 2
-        below = tf.math.betainc(parameter, parameter, tf.constant(middle)).numpy() < probability
+        with tf.init_scope():  # also while a graph is traced
+            below = tf.math.betainc(np.float64(alpha), np.float64(alpha), middle).numpy() < probability
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return ((low + high) / 2).astype(np.float32)
 
@@ -29,6 +32,19 @@ def from_quantiles(quantiles: np.ndarray, u: tf.Tensor) -> tf.Tensor:
     return low + (high - low) * (place - tf.cast(step, tf.float32))
 
 
+def mix(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mixes every image, and its label, with those of its neighbour.
+
+    Args:
+        images: float32 [batch, height, width, channels].
+        labels: float32 [batch, classes].
+        weights: Of the image's own pixels, float32 [batch, height, width, 1]; equal for neighbours.
+    """
+    other = neighbours(images)
+    share = tf.reduce_mean(weights, [1, 2])
+    return other + (images - other) * weights, share * labels + (1 - share) * neighbours(labels)
+
+
 def neighbours(values: tf.Tensor) -> tf.Tensor:
     """Swaps rows 0 and 1, 2 and 3, ...; the last row of an odd number stays."""
     count = tf.shape(values)[0]
@@ -36,37 +52,27 @@ def neighbours(values: tf.Tensor) -> tf.Tensor:
     return tf.gather(values, tf.minimum(tf.bitwise.bitwise_xor(rows, 1), count - 1))
 
 
-def mixup(images: tf.Tensor, labels: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    """Averages neighbours: `share` [batch] of the row itself, the rest from its neighbour."""
-    own = share[:, None, None, None]
-    images = own * images + (1 - own) * neighbours(images)
-    return images, share[:, None] * labels + (1 - share[:, None]) * neighbours(labels)
+def mixup_weights(share: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """One weight [batch] for all pixels."""
+    return tf.broadcast_to(share[:, None, None, None], [tf.shape(share)[0], height, width, 1])
 
 
-def cutmix(
-    images: tf.Tensor, labels: tf.Tensor, share: tf.Tensor, x: tf.Tensor, y: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Replaces a box by the same box of the neighbour; labels are weighted by the true area.
+def cutmix_weights(share: tf.Tensor, x: tf.Tensor, y: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """0 in a box that covers 1 - `share` of the image before it is cut off at the edges.
 
     Args:
-        images: float32 [batch, height, width, channels].
-        labels: float32 [batch, classes].
-        share: Wanted share of the row itself, [batch]; the box has the rest, before it is cut off at
-            the edges.
-        x: Middle of the box from left (0) to right (1), [batch]; equal for neighbours.
-        y: Middle of the box from top (0) to bottom (1), [batch]; equal for neighbours.
+        share: [batch].
+        x: Middle of the box from left (0) to right (1), [batch].
+        y: Middle of the box from top (0) to bottom (1), [batch].
+        height: Of the images.
+        width: Of the images.
     """
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
     side = tf.sqrt(1 - share)
-    rows = _between(y, side, height)
-    columns = _between(x, side, width)
-    box = rows[:, :, None] & columns[:, None, :]
-    area = tf.reduce_mean(tf.cast(box, tf.float32), [1, 2])[:, None]
-    images = tf.where(box[..., None], neighbours(images), images)
-    return images, (1 - area) * labels + area * neighbours(labels)
+    box = _between(y, side, height)[:, :, None] & _between(x, side, width)[:, None, :]
+    return tf.cast(~box, tf.float32)[..., None]
 
 
-def _between(middle: tf.Tensor, side: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _between(middle: tf.Tensor, side: tf.Tensor, size: int) -> tf.Tensor:
     """bool [batch, size]: pixels less than half of `side` from `middle`, both relative to `size`."""
-    places = (tf.range(size, dtype=tf.float32) + 0.5) / tf.cast(size, tf.float32)
+    places = (tf.range(size, dtype=tf.float32) + 0.5) / size
     return tf.abs(places[None, :] - middle[:, None]) < side[:, None] / 2
