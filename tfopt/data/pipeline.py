@@ -97,7 +97,7 @@ def pipeline(
         position = Position(first_epoch)
         stream = tf.data.Dataset.range(1).flat_map(lambda _: reader.epoch(*position.take()))
         batches = _finish(stream.apply(tf.data.experimental.assert_cardinality(order.batches)))
-        batches.position = position
+        batches.position, batches.order = position, order
         return batches
     numbers = tf.data.Dataset.range(first_epoch, first_epoch + check_integer("epochs", epochs, minimum=1))
     if len(schedule.sizes) == 1:
