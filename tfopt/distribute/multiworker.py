@@ -1,12 +1,13 @@
-"""Keras 3's trainer under several replicas: mends of two bugs, and clear refusals of what cannot work.
+"""Keras 3's trainer under several replicas: mends of its bugs, and clear refusals of what cannot work.
 
-Checked on Keras 3.15.1; tests fail when a hook changes. Both bugs are in
-`keras.src.backend.tensorflow.trainer` (keras-team/keras#20585, tensorflow/tensorflow#72388), appear with
-several workers only, and are mended only if a self-test sees them:
+Checked on Keras 3.15.1; tests fail when a hook changes. Both functions are in
+`keras.src.backend.tensorflow.trainer`, and are replaced only if a self-test sees the bug:
 
-1. `_maybe_symbolic_build` averages a whole (x, y) structure, which `MultiWorkerMirroredStrategy` refuses.
-   Only shapes are needed, so one replica's batch serves as well.
-2. `reduce_per_replica` averages scalar logs along an axis 0 that they do not have.
+1. `reduce_per_replica` averages scalar logs along an axis 0 that they do not have, with several workers
+   (tensorflow/tensorflow#72388).
+2. `_maybe_symbolic_build` reads a batch to learn its shapes. That moves a dataset that counts its epochs on
+   by one, so the epochs differ from those of one device; and with several workers it averages the batch by
+   a call that `MultiWorkerMirroredStrategy` refuses (keras-team/keras#20585). The shapes are known already.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ _ORIGINAL_BUILD = trainer.TensorFlowTrainer._maybe_symbolic_build
 
 
 def mend(strategy: tf.distribute.Strategy) -> list[str]:
-    """Checks models before they train, and replaces what fails under `strategy`.
+    """Replaces what fails under `strategy`, and lets models be checked before they train.
 
     Returns:
         The names of the functions whose bug the self-test has seen.
@@ -30,8 +31,8 @@ def mend(strategy: tf.distribute.Strategy) -> list[str]:
     if not _works(lambda: _reduce_scalars(strategy)):
         trainer.reduce_per_replica = _reduce_per_replica
         bugs.append("reduce_per_replica")
-    if not _works(lambda: _build_from_a_structure(strategy)):
-        trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_build_from_one_replica)
+    if not _works(lambda: _build_without_reading(strategy)):
+        trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_build_from_specs)
         bugs.append("_maybe_symbolic_build")
     elif trainer.TensorFlowTrainer._maybe_symbolic_build is _ORIGINAL_BUILD:
         trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_ORIGINAL_BUILD)
@@ -56,19 +57,20 @@ def _reduce_per_replica(values: Any, strategy: tf.distribute.Strategy, reduction
     return keras.tree.map_structure(lambda value: strategy.reduce(reduction, value, axis=None), values)
 
 
-def _build_from_one_replica(self: Any, iterator: Iterator | None = None, data_batch: Any = None) -> None:
-    """As Keras's, but shapes are taken from the first local replica's batch instead of an average."""
-    strategy = self._distribute_strategy
-    if not _several_workers(strategy):
-        _ORIGINAL_BUILD(self, iterator=iterator, data_batch=data_batch)
+def _build_from_specs(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+    """As Keras's, but shapes come from the dataset's specification instead of a batch."""
+    if self._distribute_strategy is None:
         return
     if iterator is not None:
-        _, _, batches = next(iter(iterator))
-        data_batch = keras.tree.map_structure(
-            lambda value: strategy.experimental_local_results(value)[0], next(batches)
-        )
-    with strategy.scope():
+        data_batch = keras.tree.map_structure(_one_replica, iterator._distributed_dataset.element_spec)
+    with self.distribute_strategy.scope():
         self._symbolic_build(data_batch=data_batch)
+
+
+def _one_replica(spec: Any) -> Any:
+    """The tensor specification of one replica; None for an input that is None."""
+    spec = getattr(spec, "_value_specs", (spec,))[0]  # those of all local replicas, if there are several
+    return spec if isinstance(spec, tf.TensorSpec | tf.SparseTensorSpec | tf.RaggedTensorSpec) else None
 
 
 def _checked(build: Callable) -> Callable:
@@ -131,25 +133,23 @@ class _Probe:
         self._distribute_strategy = self.distribute_strategy = strategy
 
     def _symbolic_build(self, data_batch: Any) -> None:
-        keras.tree.map_structure(tf.shape, data_batch)
+        """Would build the model."""
+
+
+class _Unread:
+    """Stands in for the data; iterating over it is the bug."""
+
+    def __iter__(self) -> Iterator:
+        raise ValueError("a batch was read")
+
+
+def _build_without_reading(strategy: tf.distribute.Strategy) -> None:
+    _ORIGINAL_BUILD(_Probe(strategy), iterator=_Unread())
 
 
 def _reduce_scalars(strategy: tf.distribute.Strategy) -> None:
-    _ORIGINAL_REDUCE({"loss": _per_replica(strategy, tf.ones(()))}, strategy, "auto")
-
-
-def _build_from_a_structure(strategy: tf.distribute.Strategy) -> None:
-    batch = (_per_replica(strategy, tf.ones((1, 2))), _per_replica(strategy, tf.ones((1,))))
-    _ORIGINAL_BUILD(_Probe(strategy), iterator=iter([(0, 0, iter([batch]))]))
-
-
-def _per_replica(strategy: tf.distribute.Strategy, value: tf.Tensor) -> Any:
-    """`value` on every replica, as batches are."""
-    return next(iter(strategy.distribute_datasets_from_function(lambda _: _endless(value))))
-
-
-def _endless(value: tf.Tensor) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensors(value).repeat()
+    ones = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.from_tensors(1.0).repeat())
+    _ORIGINAL_REDUCE({"loss": next(iter(ones))}, strategy, "auto")
 
 
 def _works(call: Callable[[], None]) -> bool:
