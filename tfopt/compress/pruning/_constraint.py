@@ -18,7 +18,7 @@ class MaskConstraint(keras.constraints.Constraint):
 
     Args:
         variable: The weight. Its own constraint, if any, is applied first.
-        step: Returns the number of finished optimizer updates, as a tensor.
+        updates: Returns the number of finished optimizer updates, as a tensor.
         schedule: `schedule(step) -> (due, sparsity)`.
         rule: `rule(weights, sparsity) -> mask`.
         restore: Weights that are zero now stay zero, unless all are.
@@ -27,14 +27,14 @@ class MaskConstraint(keras.constraints.Constraint):
     def __init__(
         self,
         variable: keras.Variable,
-        step: Callable[[], Any],
+        updates: Callable[[], Any],
         schedule: Schedule,
         rule: MaskRule,
         restore: bool,
     ) -> None:
         before = variable.constraint
         self.inner: Any = before.inner if isinstance(before, MaskConstraint) else before
-        self.step, self.schedule, self.rule = step, schedule, rule
+        self.updates, self.schedule, self.rule = updates, schedule, rule
         nonzero = variable.numpy() != 0
         self.floor = nonzero if restore and nonzero.any() and not nonzero.all() else None
         start = nonzero if self.floor is not None else nonzero | True
@@ -43,14 +43,14 @@ class MaskConstraint(keras.constraints.Constraint):
         )
 
     def __call__(self, weights: Any) -> tf.Tensor:
-        """The masked weights; a new mask first, if one is due."""
+        """The masked weights after an update; a new mask first, if one is due before the next."""
         value = tf.convert_to_tensor(self.inner(weights) if self.inner else weights)
-        return value * self._renewed(value, self.step() + 1)
+        return value * self._renewed(value, self.updates() + 2)  # the optimizer counts this update later
 
     def renew(self, variable: keras.Variable) -> None:
-        """Applies the mask of the present step, before any update has been made."""
+        """Applies the mask that is due before the next update."""
         value = tf.convert_to_tensor(variable)
-        variable.assign(value * self._renewed(value, self.step()))
+        variable.assign(value * self._renewed(value, self.updates() + 1))
 
     def freeze(self) -> None:
         """Keeps the mask as it is from now on, whatever optimizer trains the weight."""

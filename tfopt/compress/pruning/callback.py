@@ -26,7 +26,7 @@ class Pruning(keras.callbacks.Callback):
     kernel faster; for speed remove whole channels with `tfopt.compress.slim`. Finish weight averaging before
     pruning starts. The model stays the same `keras.Model`: there is nothing to wrap and nothing to strip.
 
-        after each update:  mask <- largest |w|, if due;   w <- w * mask
+        before update `step` (from 1):  mask <- largest |w|, if due;   w <- w * mask
 
     Memory and Cost: one mask per pruned weight while training; a product per update.
 
@@ -131,7 +131,9 @@ class Pruning(keras.callbacks.Callback):
             raise ValueError(
                 message("target", "a schedule when `fit` does not know its steps", self.target, fix)
             )
-        span = max(int(0.6 * steps * self.params.get("epochs", 1)), 1)
+        updates = steps * self.params.get("epochs", 1)
+        updates //= self.model.optimizer.gradient_accumulation_steps or 1
+        span = max(int(0.6 * updates), 1)
         frequency = max(span // 40, 1)
         return CubicSparsity(self.target, start + span, begin_step=start, frequency=frequency)
 

@@ -1,6 +1,7 @@
 """How sparse at which step: `schedule(step) -> (due, sparsity)`, the protocol of tfmot's PruningSchedule.
 
-A tfmot object (`PolynomialDecay`, `ConstantSparsity`) works wherever one of these does.
+A step is the number of the optimizer update that comes next, from 1 on, as in tfmot. Its objects
+(`PolynomialDecay`, `ConstantSparsity`) work wherever one of these does.
 """
 
 from collections.abc import Callable
@@ -79,10 +80,10 @@ class OneShotSparsity:
 
     Args:
         sparsity: Share of zero weights, in [0, 1).
-        step: Optimizer update at which the mask is made.
+        step: Number of the optimizer update before which the mask is made, >= 1.
 
     Raises:
-        ValueError: a sparsity outside [0, 1) or a negative step.
+        ValueError: a sparsity outside [0, 1) or a step below 1.
 
     Example:
         >>> due, sparsity = tfopt.compress.OneShotSparsity(0.5, step=10)(10)
@@ -92,9 +93,9 @@ class OneShotSparsity:
     Differs from tfmot: `ConstantSparsity` makes a new mask every `frequency` steps.
     """
 
-    def __init__(self, sparsity: float, step: int = 0) -> None:
+    def __init__(self, sparsity: float, step: int = 1) -> None:
         self.sparsity = check_sparsity("sparsity", sparsity)
-        self.step = check_integer("step", step, minimum=0)
+        self.step = check_integer("step", step, minimum=1)
 
     def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Whether the mask is due at this optimizer update, and its sparsity."""
