@@ -73,13 +73,13 @@ class Graph:
 
         Args:
             run: Returns the outputs of a call, as the call itself would.
-            source: What to do first with every input tensor.
+            source: `source(tensor, index)`, what to do first with every input tensor.
         """
         inputs = [
             keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
             for tensor in self.model.inputs
         ]
-        tensors = {i: source(x) if source else x for i, x in zip(self.inputs, inputs)}
+        tensors = {i: source(x, i) if source else x for i, x in zip(self.inputs, inputs)}
 
         def fill(leaf: Any) -> Any:
             return tensors[leaf.index] if isinstance(leaf, Ref) else leaf

@@ -1,31 +1,27 @@
 """quantize_aware: a clone of a model that trains with the rounding of its int8 file."""
 
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import keras
 
-from tfopt._checks import check_instance
+from tfopt._checks import check_instance, message
 from tfopt.compress._graph import Call, Graph
-from tfopt.compress.quantization.layers import (
-    FakeQuantize,
-    QuantizedConv2D,
-    QuantizedDense,
-    QuantizedDepthwiseConv2D,
-)
+from tfopt.compress.quantization import rules
+from tfopt.compress.quantization.layers import FakeQuantize
 
 L = keras.layers
-WEIGHTED: dict[type, type] = {
-    L.Conv2D: QuantizedConv2D,
-    L.DepthwiseConv2D: QuantizedDepthwiseConv2D,
-    L.Dense: QuantizedDense,
-}
-# These pass on values of their input, so the output keeps its range.
-SAME_RANGE = (L.ZeroPadding2D, L.Cropping2D, L.MaxPooling2D, L.Flatten, L.Reshape, L.Permute, L.Dropout)
 PIXELS = (0.0, 255.0)
-PROBABILITIES = (0.0, 255.0 / 256.0)
 
 
-def quantize_aware(model: keras.Model, *, freeze_batch_norm: bool = True) -> keras.Model:
+def quantize_aware(
+    model: keras.Model,
+    *,
+    skip: Sequence[str] = (),
+    scheme: Mapping[type, type] | None = None,
+    freeze_batch_norm: bool = True,
+) -> keras.Model:
     """Returns a clone that computes with int8 values, to be trained a little and exported.
 
     Use it when `export(quantization="int8")` of the float model loses accuracy. Compile the clone with a
@@ -35,11 +31,14 @@ def quantize_aware(model: keras.Model, *, freeze_batch_norm: bool = True) -> ker
         weights:      symmetric, 8 bits, a scale per channel (Dense: one per kernel)
         activations:  8 bits, range learned as a moving average of batch extremes
 
-    Batch normalisation stays a layer; the converter folds it into the kernel in front of it.
+    Batch normalisation behind a convolution stays a layer; the converter folds it into the kernel.
 
     Args:
         model: A Functional or Sequential model; models nested in it are opened. If it starts with
             `Rescaling`, its inputs are taken to be pixels in [0, 255], and the file will take uint8.
+        skip: Layers to leave in float: names or patterns such as "block_1_*".
+        scheme: Your own layers by the layer they replace, such as `{keras.layers.Dense: MyDense}`; made by
+            `MyDense.from_config(dense.get_config())`, weights copied, outputs rounded.
         freeze_batch_norm: Keep the statistics, scales and shifts that the model has learned. The clone then
             starts as the function that the model is, and trains faster. False trains them on.
 
@@ -47,7 +46,7 @@ def quantize_aware(model: keras.Model, *, freeze_batch_norm: bool = True) -> ker
         A flat `keras.Model` with the same inputs, outputs and layer names. Not compiled.
 
     Raises:
-        ValueError: the model is subclassed or not built.
+        ValueError: the model is subclassed or not built, or has layers without an int8 kernel.
 
     Example:
         >>> quantized = tfopt.compress.quantize_aware(model)
@@ -64,50 +63,103 @@ def quantize_aware(model: keras.Model, *, freeze_batch_norm: bool = True) -> ker
     """
     check_instance("freeze_batch_norm", freeze_batch_norm, bool)
     graph = Graph(model)
-    clones: dict[str, keras.Layer] = {}
-
-    def run(call: Call, args: tuple, kwargs: dict) -> Any:
-        if isinstance(call.operation, L.Rescaling) and set(call.inputs) <= set(graph.inputs):
-            return _rescaled(call, *args)
-        if not isinstance(call.operation, L.Layer):
-            output = call.operation(*args, **kwargs)
-        else:
-            if call.name not in clones:
-                clones[call.name] = _clone(call)
-            output = clones[call.name](*args, **kwargs)
-        return _rounded(graph, call, output)
-
-    quantized = graph.replay(run, source=lambda tensor: _source(graph, tensor))
+    quantizer = _Quantizer(graph, _matching(graph, skip), dict(scheme or {}))
+    quantized = graph.replay(quantizer.run, quantizer.source)
     for call in graph.calls:
-        if call.name in clones:
-            clones[call.name].set_weights(call.operation.get_weights())
+        if call.name in quantizer.clones:
+            quantizer.clones[call.name].set_weights(call.operation.get_weights())
     for layer in quantized.layers if freeze_batch_norm else ():
         if isinstance(layer, L.BatchNormalization):
             layer.trainable = False
     return quantized
 
 
-def _clone(call: Call) -> keras.Layer:
-    layer = call.operation
-    kind: Any = WEIGHTED.get(type(layer), type(layer))
-    return kind.from_config({**layer.get_config(), "name": call.name})
+class _Quantizer:
+    """Replays the calls of a graph with rounded weights and activations."""
 
+    def __init__(self, graph: Graph, skip: set[str], scheme: dict[type, type]) -> None:
+        self.graph, self.skip, self.scheme = graph, skip, scheme
+        self.clones: dict[str, keras.Layer] = {}
+        self.uses: dict[str, int] = {}
+        calls = [call for call in graph.calls if not self._is_exempt(call)]
+        bad = [f"{c.name} ({type(c.operation).__name__})" for c in calls if rules.unsupported(graph, c)]
+        if bad:
+            raise ValueError(
+                f"These layers have no int8 rule: {', '.join(bad)}. Leave them in float with `skip=[...]` or "
+                "give layers of your own with `scheme={LayerClass: YourClass}`."
+            )
 
-def _source(graph: Graph, tensor: keras.KerasTensor) -> keras.KerasTensor:
-    first = [call.operation for index in graph.inputs for call in graph.consumers[index]]
-    pixels = all(isinstance(operation, L.Rescaling) for operation in first)
-    limits = dict(zip(("minimum", "maximum"), PIXELS)) if pixels else {}
-    return FakeQuantize(name=f"{tensor.name}_range", **limits)(tensor)
+    def source(self, tensor: keras.KerasTensor, index: int) -> keras.KerasTensor:
+        """Rounds an input of the model."""
+        pixels = all(isinstance(call.operation, L.Rescaling) for call in self.graph.consumers[index])
+        limits = {"minimum": PIXELS[0], "maximum": PIXELS[1]} if pixels else {}
+        return self._ranged(tensor, tensor.name, **limits)
 
+    def run(self, call: Call, args: tuple, kwargs: dict) -> Any:
+        """The outputs of a call, rounded where TFLite rounds."""
+        layer, name = call.operation, call.name
+        if name in self.skip or isinstance(layer, rules.SAME_RANGE):
+            return self._layer(call)(*args, **kwargs)
+        if type(layer) in self.scheme:
+            return self._ranged(self._layer(call, self.scheme[type(layer)])(*args, **kwargs), name)
+        if isinstance(layer, L.Rescaling) and self._rescales_pixels(call):
+            return self._rescaled(call, *args)
+        if isinstance(layer, L.Activation):
+            return rules.activation(layer.activation, args[0], name, self._ranged_unless_fused(call))
+        if isinstance(layer, L.Softmax):
+            return self._ranged(self._layer(call)(*args), name, **rules.PROBABILITY)
+        if type(layer) in rules.WEIGHTED:
+            return self._weighted(call, args)
+        kind = rules.AFFINE.get(type(layer)) if not rules.folds(self.graph, call) else None
+        output = self._layer(call, kind)(*args, **kwargs)
+        return self._ranged_unless_fused(call)(output, name)
 
-def _rescaled(call: Call, pixels: keras.KerasTensor) -> keras.KerasTensor:
-    """Rescaling of pixels as the two integer kernels that TFLite has for it: a product and a sum."""
-    scale, offset, name = call.operation.scale, call.operation.offset, call.name
-    product = L.Rescaling(scale, name=f"{name}_scale")(pixels)
-    product = FakeQuantize(name=f"{name}_scale_range", **_grid(*(scale * end for end in PIXELS)))(product)
-    total = L.Rescaling(1.0, offset, name=name)(product)
-    limits = _grid(*(scale * end + offset for end in PIXELS))
-    return FakeQuantize(name=f"{name}_range", **limits)(total)
+    def _weighted(self, call: Call, args: tuple) -> Any:
+        function, kind = call.operation.activation, rules.WEIGHTED[type(call.operation)]
+        ranged = self._ranged_unless_fused(call)
+        if function in rules.RELUS:
+            return ranged(self._layer(call, kind)(*args), call.name)
+        output = self._ranged(self._layer(call, kind, activation="linear")(*args), call.name)
+        return rules.activation(function, output, f"{call.name}_{function.__name__}", ranged)
+
+    def _layer(self, call: Call, kind: Any = None, **changes: Any) -> Any:
+        if not isinstance(call.operation, L.Layer):
+            return call.operation
+        if call.name not in self.clones:
+            kind = kind or type(call.operation)
+            config = {**call.operation.get_config(), "name": call.name, **changes}
+            self.clones[call.name] = kind.from_config(config)
+        return self.clones[call.name]
+
+    def _ranged(self, output: Any, name: str, **limits: float) -> Any:
+        self.uses[name] = count = self.uses.get(name, 0) + 1  # a shared layer has a range for each use
+        suffix = f"_{count}" if count > 1 else ""
+        return FakeQuantize(name=f"{name}_range{suffix}", **limits)(output)
+
+    def _ranged_unless_fused(self, call: Call) -> rules.Ranged:
+        fused = rules.fuses_forward(self.graph, call)
+
+        def ranged(output: Any, name: str, **limits: float) -> Any:
+            return (
+                output if fused and name == call.name and not limits else self._ranged(output, name, **limits)
+            )
+
+        return ranged
+
+    def _rescales_pixels(self, call: Call) -> bool:
+        numbers = (call.operation.scale, call.operation.offset)
+        return set(call.inputs) <= set(self.graph.inputs) and all(isinstance(n, int | float) for n in numbers)
+
+    def _rescaled(self, call: Call, pixels: keras.KerasTensor) -> keras.KerasTensor:
+        """Rescaling of pixels as the two integer kernels that TFLite has for it: a product and a sum."""
+        scale, offset, name = call.operation.scale, call.operation.offset, call.name
+        product = L.Rescaling(scale, name=f"{name}_scale")(pixels)
+        product = self._ranged(product, f"{name}_scale", **_grid(*(scale * end for end in PIXELS)))
+        total = L.Rescaling(1.0, offset, name=name)(product)
+        return self._ranged(total, name, **_grid(*(scale * end + offset for end in PIXELS)))
+
+    def _is_exempt(self, call: Call) -> bool:
+        return call.name in self.skip or type(call.operation) in self.scheme
 
 
 def _grid(low: float, high: float) -> dict[str, float]:
@@ -121,35 +173,11 @@ def _grid(low: float, high: float) -> dict[str, float]:
     return {"minimum": -128 * step, "maximum": 127 * step}
 
 
-def _rounded(graph: Graph, call: Call, output: Any) -> Any:
-    if isinstance(call.operation, SAME_RANGE) or _fuses_forward(graph, call):
-        return output
-    name = f"{call.name}_range" if call.operation else "range"
-    if _is_softmax(call.operation):
-        return FakeQuantize(name=name, minimum=PROBABILITIES[0], maximum=PROBABILITIES[1])(output)
-    return FakeQuantize(name=name)(output)
-
-
-def _fuses_forward(graph: Graph, call: Call) -> bool:
-    """Whether TFLite computes this call and its only consumer in one kernel."""
-    (output,) = call.outputs
-    consumers = graph.consumers[output]
-    if len(consumers) != 1 or output in graph.outputs:
-        return False
-    following = consumers[0].operation
-    if type(call.operation) in WEIGHTED and call.operation.activation is keras.activations.linear:
-        return isinstance(following, L.BatchNormalization) or _is_relu(following)
-    return isinstance(call.operation, L.BatchNormalization) and _is_relu(following)
-
-
-def _is_relu(operation: Any) -> bool:
-    if isinstance(operation, L.ReLU):
-        return operation.max_value in (None, 6) and not operation.negative_slope and not operation.threshold
-    relus = (keras.activations.relu, keras.activations.relu6)
-    return isinstance(operation, L.Activation) and operation.activation in relus
-
-
-def _is_softmax(operation: Any) -> bool:
-    if isinstance(operation, L.Softmax):
-        return True
-    return isinstance(operation, L.Activation) and operation.activation is keras.activations.softmax
+def _matching(graph: Graph, skip: Sequence[str]) -> set[str]:
+    names, found = {call.name for call in graph.calls}, set()
+    for pattern in skip:
+        fits = {name for name in names if fnmatchcase(name, pattern)}
+        if not fits:
+            raise ValueError(message("skip", f"names of layers: {sorted(names)}", pattern))
+        found |= fits
+    return found

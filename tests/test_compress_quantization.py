@@ -1,0 +1,111 @@
+"""QAT: every pattern of operations becomes integer kernels that agree with the Keras clone."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfopt.compress import FakeQuantize, export, quantize_aware
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+SHAPE = (12, 12, 8)
+
+
+def chain(x, layers):
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def residual(x):
+    y = L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(x))
+    return L.ReLU()(L.Add()([x, y]))
+
+
+def squeeze_excite(x):
+    gate = L.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = L.Conv2D(4, 1)(gate)
+    gate = L.Conv2D(8, 1)(L.ReLU()(gate))
+    gate = L.ReLU(6.0)(gate + 3.0) * (1.0 / 6.0)
+    return L.Multiply()([x, gate])
+
+
+def fire(x):
+    parts = [L.Conv2D(4, size, padding="same", activation="relu")(x) for size in (1, 3)]
+    return L.Concatenate()(parts)
+
+
+def two_heads_of_one_convolution(x):
+    x = L.Conv2D(8, 1)(x)
+    return L.Add()([L.ReLU()(x), L.BatchNormalization()(x)])
+
+
+PATTERNS = {
+    "conv": lambda x: L.Conv2D(8, 3)(x),
+    "conv-bn": lambda x: chain(x, [L.Conv2D(8, 3, use_bias=False), L.BatchNormalization()]),
+    "conv-bn-relu": lambda x: chain(x, [L.Conv2D(8, 3), L.BatchNormalization(), L.ReLU()]),
+    "conv-bn-relu6": lambda x: chain(x, [L.Conv2D(8, 3), L.BatchNormalization(), L.ReLU(6.0)]),
+    "conv-activation": lambda x: L.Conv2D(8, 3, strides=2, activation="relu6")(x),
+    "depthwise": lambda x: chain(x, [L.DepthwiseConv2D(3), L.BatchNormalization(), L.ReLU(6.0)]),
+    "depthwise-multiplier": lambda x: L.DepthwiseConv2D(3, depth_multiplier=2)(x),
+    "padding": lambda x: chain(x, [L.ZeroPadding2D(1), L.DepthwiseConv2D(3, strides=2), L.ReLU()]),
+    "dense": lambda x: chain(x, [L.Flatten(), L.Dense(16, activation="relu"), L.Dense(5)]),
+    "dense-bn-relu": lambda x: chain(x, [L.Flatten(), L.Dense(16), L.BatchNormalization(), L.ReLU()]),
+    "softmax": lambda x: chain(x, [L.Flatten(), L.Dense(5, activation="softmax")]),
+    "sigmoid": lambda x: chain(x, [L.Conv2D(8, 1), L.Activation("sigmoid")]),
+    "tanh": lambda x: chain(x, [L.Conv2D(8, 1), L.Activation("tanh")]),
+    "swish": lambda x: chain(x, [L.Conv2D(8, 1), L.BatchNormalization(), L.Activation("swish")]),
+    "hard-swish": lambda x: chain(x, [L.Conv2D(8, 1), L.BatchNormalization(), L.Activation("hard_swish")]),
+    "hard-sigmoid": lambda x: chain(x, [L.Conv2D(8, 1), L.Activation("hard_sigmoid")]),
+    "leaky-relu": lambda x: chain(x, [L.Conv2D(8, 1), L.LeakyReLU(0.1)]),
+    "batch-norm": lambda x: chain(x, [L.BatchNormalization()]),
+    "batch-norm-relu": lambda x: chain(x, [L.BatchNormalization(), L.ReLU(), L.Conv2D(8, 1)]),
+    "normalization": lambda x: L.Normalization(mean=[0.1] * 8, variance=[2.0] * 8)(x),
+    "rescaling": lambda x: L.Conv2D(8, 1)(chain(x, [L.Conv2D(8, 1), L.Rescaling(0.3, 0.7)])),
+    "max-pool": lambda x: chain(x, [L.Conv2D(8, 1), L.MaxPooling2D(), L.Conv2D(8, 1)]),
+    "average-pool": lambda x: chain(x, [L.AveragePooling2D(2), L.Conv2D(8, 1)]),
+    "mean": lambda x: L.GlobalAveragePooling2D()(x),
+    "add": residual,
+    "subtract": lambda x: L.Subtract()([x, L.Conv2D(8, 1)(x)]),
+    "multiply": squeeze_excite,
+    "concatenate": fire,
+    "shared": two_heads_of_one_convolution,
+}
+
+
+def randomized(model):
+    """Batch-norm statistics and biases that are not the trivial ones."""
+    for variable in model.weights:
+        shape, path = variable.shape, variable.path
+        if "moving_variance" in path:
+            variable.assign(RNG.uniform(0.2, 3.0, shape))
+        elif "gamma" in path:
+            variable.assign(RNG.uniform(0.5, 2.0, shape) * RNG.choice([-1.0, 1.0], shape))
+        elif any(name in path for name in ("moving_mean", "beta", "bias")):
+            variable.assign(RNG.normal(0.0, 0.3, shape))
+    return model
+
+
+def step_of(model):
+    """The last bit of the output: the step of the last range."""
+    ranges = [layer for layer in model.layers if isinstance(layer, FakeQuantize)]
+    return float(ranges[-1].high - ranges[-1].low) / 255.0
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_pattern_becomes_integer_kernels_within_one_bit(pattern, tmp_path):
+    inputs = keras.Input(SHAPE)
+    model = randomized(keras.Model(inputs, PATTERNS[pattern](inputs)))
+    images = RNG.normal(size=(64, *SHAPE)).astype("float32")
+    before = model(images).numpy()
+    quantized = quantize_aware(model)
+    quantized(images, training=True)
+    file = export(quantized, tmp_path / "p.tflite", "int8", images, input_type="float32")
+    expected, received = quantized(images).numpy(), file.predict(images)
+    wrong = np.abs(expected - received) / step_of(quantized)
+    contents = file.inspect()
+    others = {name for name in contents.float_operations if name != "DEQUANTIZE"}
+    print(pattern, [op.name for op in contents.operations], f"{np.mean(wrong > 1.01):.4f}", wrong.max())
+    assert not others, others
+    assert np.mean(wrong > 1.01) <= 0.01
+    np.testing.assert_array_equal(model(images).numpy(), before)  # the original is not touched
