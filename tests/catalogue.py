@@ -7,10 +7,36 @@ from typing import Any
 
 import keras
 import numpy as np
-from reference import adam, lookahead, sgd
+from reference import (
+    accumulation,
+    adabelief,
+    adagrad,
+    adam,
+    adan,
+    ademamix,
+    adopt,
+    gradients,
+    lamb,
+    lars,
+    lion,
+    lookahead,
+    muon,
+    nadam,
+    novograd,
+    prodigy,
+    radam,
+    rmsprop,
+    schedule_free,
+    sgd,
+    soap,
+    stable_adamw,
+    yogi,
+)
 
 import tfopt.optimizers as to
 
+SHAPES = ((), (3,), (4, 3), (2, 3, 4), (3, 2, 2, 3))
+LARGE_RATE = float(np.float32(0.1))
 RATE = float(np.float32(0.01))  # a learning rate variable is float32
 
 
@@ -37,6 +63,7 @@ class Case:
     stops_at_rate_0: bool = True
     calls_per_update: int = 1
     fit_tolerance: float = 1e-4
+    shapes: tuple = SHAPES
     tolerance: float = 1e-9  # of the comparison in float64; Keras computes some scalars in float32
     gaps: dict[str, str] = field(default_factory=dict)  # check -> why this optimizer cannot pass it
 
@@ -45,6 +72,14 @@ class Case:
 
 
 MOMENTS = {"beta_1": [1.0, -0.1, float("nan")], "beta_2": [1.0, float("inf")], "epsilon": [-1e-8]}
+
+
+def stacked(weights, gradient, steps, momentum):
+    """Lookahead(GradientAccumulation(Cautious(SGD)))."""
+    inner = partial(gradients.cautious_momentum, lr=RATE, momentum=momentum)
+    outer = partial(lookahead.run, inner=inner, sync_period=3, slow_step=0.5)
+    return accumulation.run(weights, gradient, steps, inner=outer, every=2)
+
 
 CASES = [
     Case(
@@ -101,7 +136,6 @@ CASES = [
         "Lookahead",
         lambda: to.Lookahead(to.AdamW(RATE, weight_decay=0.0), sync_period=3, slow_step=0.5),
         partial(lookahead.run, inner=partial(adam.run, lr=RATE), sync_period=3, slow_step=0.5),
-        kind=True,
         slots=3,
         wraps=True,
         reduces_to=(lambda: to.Lookahead(to.Adam(RATE), slow_step=1.0), lambda: to.Adam(RATE)),
@@ -117,12 +151,229 @@ CASES = [
         tolerance=1e-5,
     ),
     Case(
+        "GradientAccumulation",
+        lambda: to.GradientAccumulation(to.AdamW(RATE, weight_decay=0.1), steps=2),
+        partial(accumulation.run, inner=partial(adam.run, lr=RATE, weight_decay=0.1), every=2),
+        kind=True,
+        slots=3,
+        wraps=True,
+        calls_per_update=2,
+        reduces_to=(lambda: to.GradientAccumulation(to.Adam(RATE), steps=1), lambda: to.Adam(RATE)),
+        bad={"steps": [0, 1.5]},
+    ),
+    Case(
+        "GradientAccumulation-Keras",
+        lambda: to.GradientAccumulation(keras.optimizers.Adam(RATE), steps=2),
+        partial(accumulation.run, inner=partial(adam.run, lr=RATE), every=2),
+        slots=3,
+        wraps=True,
+        around_keras=True,
+        calls_per_update=2,
+        tolerance=1e-5,
+        gaps={"check_half_precision_variables_use_float32_arithmetic": "Keras's Adam computes in float16"},
+    ),
+    Case(
         "ParameterGroups",
         lambda: to.ParameterGroups(to.AdamW(RATE), [to.Group(".", 0.5, weight_decay=0.1)]),
         partial(adam.run, lr=RATE / 2, weight_decay=0.1),
         slots=2,
         wraps=True,
         reduces_to=(lambda: to.ParameterGroups(to.AdamW(RATE), []), lambda: to.AdamW(RATE)),
+    ),
+    Case(
+        "RMSprop",
+        lambda: to.RMSprop(RATE),
+        partial(rmsprop.run, lr=RATE),
+        slots=1,
+        twin=lambda: keras.optimizers.RMSprop(RATE),
+        bad={"rho": [1.0, -0.1], "momentum": [1.0], "epsilon": [-1.0]},
+    ),
+    Case(
+        "RMSprop-momentum",
+        lambda: to.RMSprop(RATE, momentum=0.9),
+        partial(rmsprop.run, lr=RATE, momentum=0.9),
+        slots=2,
+        stops_at_rate_0=False,
+        twin=lambda: keras.optimizers.RMSprop(RATE, momentum=0.9),
+    ),
+    Case(
+        "RMSprop-centered",
+        lambda: to.RMSprop(RATE, momentum=0.9, centered=True, epsilon=1e-3),
+        partial(rmsprop.run, lr=RATE, momentum=0.9, centered=True, epsilon=1e-3),
+        slots=3,
+        stops_at_rate_0=False,
+        twin=lambda: keras.optimizers.RMSprop(RATE, momentum=0.9, centered=True, epsilon=1e-3),
+    ),
+    Case(
+        "Adagrad",
+        lambda: to.Adagrad(RATE),
+        partial(adagrad.run, lr=RATE),
+        slots=1,
+        tolerance=1e-6,  # the kernel adds its epsilon after the root
+        twin=lambda: keras.optimizers.Adagrad(RATE),
+        bad={"initial_accumulator_value": [-1.0], "epsilon": [float("nan")]},
+    ),
+    Case(
+        "Adagrad-from-zero",
+        lambda: to.Adagrad(RATE, initial_accumulator_value=0.0),
+        partial(adagrad.run, lr=RATE, initial=0.0),
+        slots=1,
+        twin=lambda: keras.optimizers.Adagrad(RATE, initial_accumulator_value=0.0),
+    ),
+    Case(
+        "Nadam",
+        lambda: to.Nadam(RATE),
+        partial(nadam.run, lr=RATE),
+        kind=True,
+        slots=2,
+        bad=MOMENTS | {"momentum_decay": [-1.0]},
+    ),
+    Case(
+        "Nadam-Keras",
+        lambda: to.Nadam(RATE, momentum_decay=1.0),
+        partial(nadam.run, lr=RATE, decay=1.0),
+        slots=2,
+        twin=lambda: keras.optimizers.Nadam(RATE),
+    ),
+    Case(
+        "Lion",
+        lambda: to.Lion(RATE, weight_decay=0.1),
+        partial(lion.run, lr=RATE, weight_decay=0.1),
+        slots=1,
+        twin=lambda: keras.optimizers.Lion(RATE, weight_decay=0.1),
+        bad={"beta_1": [1.0], "beta_2": [-0.5]},
+    ),
+    Case("RAdam", lambda: to.RAdam(RATE), partial(radam.run, lr=RATE), slots=2, bad=MOMENTS),
+    Case("AdaBelief", lambda: to.AdaBelief(RATE), partial(adabelief.run, lr=RATE), slots=2, bad=MOMENTS),
+    Case("Yogi", lambda: to.Yogi(RATE), partial(yogi.run, lr=RATE), slots=2, bad=MOMENTS),
+    Case(
+        "AdEMAMix",
+        lambda: to.AdEMAMix(RATE, warmup_steps=15),
+        partial(ademamix.run, lr=RATE, warmup=15),
+        slots=3,
+        reduces_to=(lambda: to.AdEMAMix(RATE, alpha=0.0, epsilon=0.0), lambda: to.Adam(RATE, epsilon=0.0)),
+        bad=MOMENTS | {"beta_3": [0.5, 1.0], "alpha": [-1.0], "warmup_steps": [-1, 1.5]},
+    ),
+    Case("ADOPT", lambda: to.ADOPT(RATE), partial(adopt.run, lr=RATE), slots=2, bad=MOMENTS),
+    Case(
+        "Adan",
+        lambda: to.Adan(RATE, weight_decay=0.1),
+        partial(adan.run, lr=RATE, weight_decay=0.1),
+        slots=4,
+        bad=MOMENTS | {"beta_3": [1.0]},
+    ),
+    Case(
+        "StableAdamW",
+        lambda: to.StableAdamW(RATE, weight_decay=0.1),
+        partial(stable_adamw.run, lr=RATE, weight_decay=0.1),
+        slots=2,
+        bad=MOMENTS,
+    ),
+    Case(
+        "LARS",
+        lambda: to.LARS(LARGE_RATE, weight_decay=0.1),
+        partial(lars.run, lr=LARGE_RATE, weight_decay=0.1),
+        slots=1,
+        stops_at_rate_0=False,
+        bad={"momentum": [1.0], "trust_coefficient": [0.0]},
+    ),
+    Case("LAMB", lambda: to.LAMB(RATE), partial(lamb.run, lr=RATE), slots=2, bad=MOMENTS),
+    Case(
+        "NovoGrad",
+        lambda: to.NovoGrad(RATE, weight_decay=0.1),
+        partial(novograd.run, lr=RATE, weight_decay=0.1),
+        slots=1,
+        bad=MOMENTS,
+    ),
+    Case(
+        "LazyAdam",
+        lambda: to.LazyAdam(RATE),
+        partial(adam.run, lr=RATE),
+        slots=2,
+        reduces_to=(lambda: to.LazyAdam(RATE), lambda: to.Adam(RATE)),
+        bad=MOMENTS,
+    ),
+    Case(
+        "Prodigy",
+        lambda: to.Prodigy(1.0, d0=1e-3, weight_decay=0.1),
+        partial(prodigy.run, d0=1e-3, weight_decay=0.1),
+        kind=True,
+        slots=4,
+        bad=MOMENTS | {"beta_3": [1.0], "d0": [0.0], "d_coefficient": [0.0, float("inf")]},
+    ),
+    Case(
+        "ScheduleFreeAdamW",
+        lambda: to.ScheduleFreeAdamW(RATE, warmup_steps=5, weight_decay=0.1),
+        partial(schedule_free.run, lr=RATE, beta_2=0.999, warmup=5, weight_decay=0.1),
+        kind=True,
+        slots=2,
+        stops_at_rate_0=False,
+        bad=MOMENTS | {"beta_1": [0.0, 1.0], "warmup_steps": [-1]},
+    ),
+    Case(
+        "ScheduleFreeSGD",
+        lambda: to.ScheduleFreeSGD(RATE, weight_decay=0.1),
+        partial(schedule_free.run, lr=RATE, weight_decay=0.1),
+        slots=1,
+        stops_at_rate_0=False,
+        bad={"momentum": [0.0, 1.0]},
+    ),
+    Case(
+        "Muon",
+        lambda: to.Muon(RATE),
+        partial(muon.run, lr=RATE),
+        kind=True,
+        slots=1,
+        bad=MOMENTS | {"momentum": [1.0], "rms": [0.0], "newton_schulz_steps": [0]},
+    ),
+    Case(
+        "SOAP",
+        lambda: to.SOAP(RATE, weight_decay=None, refresh_period=3),
+        partial(soap.run, lr=RATE, period=3),
+        kind=True,
+        shapes=((), (3,), (3, 3), (2, 2, 4), (4, 3)),  # the basis of a null space is arbitrary
+        tolerance=1e-6,
+        fit_tolerance=2e-3,
+        bad=MOMENTS | {"refresh_period": [0], "max_size": [0]},
+    ),
+    Case(
+        "Cautious",
+        lambda: to.Cautious(to.SGD(RATE, momentum=0.9)),
+        partial(gradients.cautious_momentum, lr=RATE),
+        kind=True,
+        slots=1,
+        wraps=True,
+        stops_at_rate_0=False,
+        reduces_to=(lambda: to.Cautious(to.SGD(RATE)), lambda: to.SGD(RATE)),
+    ),
+    Case(
+        "GradientCentralization",
+        lambda: to.GradientCentralization(to.Adam(RATE)),
+        partial(gradients.centralized, inner=partial(adam.run, lr=RATE)),
+        gaps={"check_duplicate_rows_equal_the_dense_gradient": "an embedding's rows are not inputs of a unit"},
+        slots=2,
+        wraps=True,
+    ),
+    Case(
+        "AdaptiveGradientClipping",
+        lambda: to.AdaptiveGradientClipping(to.SGD(RATE)),
+        partial(gradients.adaptively_clipped, inner=partial(sgd.run, lr=RATE)),
+        slots=0,
+        wraps=True,
+        reduces_to=(lambda: to.AdaptiveGradientClipping(to.SGD(RATE), clip_factor=1e9), lambda: to.SGD(RATE)),
+        bad={"clip_factor": [0.0], "epsilon": [-1.0]},
+    ),
+    Case(
+        "stack",
+        lambda: to.Lookahead(
+            to.GradientAccumulation(to.Cautious(to.SGD(RATE, momentum=0.9)), steps=2), sync_period=3
+        ),
+        partial(stacked, momentum=0.9),
+        kind=True,
+        slots=3,
+        wraps=True,
+        stops_at_rate_0=False,
+        calls_per_update=2,
     ),
 ]
 

@@ -1,19 +1,67 @@
 """Optimizers and wrappers for `model.compile(optimizer=...)`: verified against their papers, and fast."""
 
+from tfopt.optimizers.adabelief import AdaBelief
+from tfopt.optimizers.adagrad import Adagrad
 from tfopt.optimizers.adam import Adam
 from tfopt.optimizers.adamw import AdamW
+from tfopt.optimizers.adan import Adan
+from tfopt.optimizers.adaptive_gradient_clipping import AdaptiveGradientClipping
+from tfopt.optimizers.ademamix import AdEMAMix
+from tfopt.optimizers.adopt import ADOPT
+from tfopt.optimizers.cautious import Cautious
+from tfopt.optimizers.gradient_accumulation import GradientAccumulation
+from tfopt.optimizers.gradient_centralization import GradientCentralization
 from tfopt.optimizers.groups import Group, discriminative, layer_decay, no_decay_on_norm_and_bias
+from tfopt.optimizers.lamb import LAMB
+from tfopt.optimizers.lars import LARS
+from tfopt.optimizers.lazy_adam import LazyAdam
+from tfopt.optimizers.lion import Lion
 from tfopt.optimizers.lookahead import Lookahead
+from tfopt.optimizers.muon import Muon
+from tfopt.optimizers.nadam import Nadam
+from tfopt.optimizers.novograd import NovoGrad
 from tfopt.optimizers.parameter_groups import ParameterGroups
+from tfopt.optimizers.prodigy import Prodigy
+from tfopt.optimizers.radam import RAdam
+from tfopt.optimizers.rmsprop import RMSprop
+from tfopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
+from tfopt.optimizers.schedule_free_sgd import ScheduleFreeSGD
 from tfopt.optimizers.sgd import SGD
+from tfopt.optimizers.soap import SOAP
+from tfopt.optimizers.stable_adamw import StableAdamW
+from tfopt.optimizers.yogi import Yogi
 
 __all__ = [
+    "ADOPT",
+    "AdEMAMix",
+    "AdaBelief",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adan",
+    "AdaptiveGradientClipping",
+    "Cautious",
+    "GradientAccumulation",
+    "GradientCentralization",
     "Group",
+    "LAMB",
+    "LARS",
+    "LazyAdam",
+    "Lion",
     "Lookahead",
+    "Muon",
+    "Nadam",
+    "NovoGrad",
     "ParameterGroups",
+    "Prodigy",
+    "RAdam",
+    "RMSprop",
     "SGD",
+    "SOAP",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "StableAdamW",
+    "Yogi",
     "discriminative",
     "layer_decay",
     "no_decay_on_norm_and_bias",

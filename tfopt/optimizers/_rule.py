@@ -42,8 +42,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         name: String or None.
     """
 
-    state: Mapping[str, float] = {}  # scalars of the whole optimizer: name -> first value
     decay_in_rule: bool = False  # the rule uses scalars["weight_decay"] itself
+    derived_weights: bool = False  # the variables follow from the slots: no wrapper may move them
 
     def __init__(
         self,
@@ -83,6 +83,11 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
     def slots(self) -> Sequence[Slot]:
         """State of each variable. Most subclasses set a tuple in the class instead."""
         return ()
+
+    @property
+    def state(self) -> Mapping[str, float]:
+        """Scalars of the whole optimizer: name and first value."""
+        return {}
 
     @property
     def has_kernel(self) -> bool:

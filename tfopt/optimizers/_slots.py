@@ -50,7 +50,7 @@ def create_state(
 ) -> dict[str, keras.Variable]:
     """Scalars of the whole optimizer."""
     return {
-        name: optimizer.add_variable((), keras.initializers.Constant(first), dtype=dtype, name=name)
+        name: optimizer.add_variable((), _first_value(None, first), dtype=dtype, name=name)
         for name, first in state.items()
     }
 
@@ -78,6 +78,6 @@ def _first_value(variable: Any, initial: Any) -> Callable[..., tf.Tensor]:
     def first_value(shape: Any, dtype: Any = None) -> tf.Tensor:
         if callable(initial):
             return tf.cast(initial(tf.cast(tf.convert_to_tensor(variable), dtype)), dtype)
-        return tf.fill(shape, tf.cast(initial, dtype))
+        return tf.constant(initial, dtype, shape)
 
     return first_value

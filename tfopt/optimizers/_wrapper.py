@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfopt import _checks
 from tfopt.optimizers import _arguments, _rows
+from tfopt.optimizers._rule import RuleOptimizer
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
@@ -143,3 +144,19 @@ def skip_all_reduce(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer._all_reduce_sum_gradients = list
     if isinstance(optimizer, OptimizerWrapper):
         skip_all_reduce(optimizer.inner_optimizer)
+
+
+def moves_weights(wrapper: OptimizerWrapper) -> None:
+    """Refuses an inner optimizer whose own average of the weights the wrapper would falsify."""
+    core = core_of(wrapper.inner_optimizer)
+    kind = type(wrapper).__name__
+    if isinstance(core, RuleOptimizer) and core.derived_weights:
+        raise ValueError(
+            f"`{kind}` must not wrap an optimizer that derives the weights from its state. "
+            f"Received: optimizer={type(core).__name__}. Use AdamW or SGD, or no wrapper."
+        )
+    if core.use_ema:
+        raise ValueError(
+            f"`{kind}` must not wrap an optimizer with `use_ema=True`, whose average would miss what the "
+            "wrapper does. Use the callback `tfopt.callbacks.WeightAveraging`."
+        )

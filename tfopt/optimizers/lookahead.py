@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfopt import _checks
 from tfopt.optimizers._slots import Slot, create_slots, slot_dtype
 from tfopt.optimizers._update import assign, handle, read
-from tfopt.optimizers._wrapper import OptimizerWrapper
+from tfopt.optimizers._wrapper import OptimizerWrapper, moves_weights
 
 
 @keras.saving.register_keras_serializable(package="tfopt")
@@ -32,7 +32,8 @@ class Lookahead(OptimizerWrapper):
 
     Raises:
         TypeError: If `optimizer` is not a Keras optimizer or `sync_period` not an integer.
-        ValueError: If a number is out of its bounds or not finite.
+        ValueError: If a number is out of its bounds or not finite, or if the inner optimizer averages
+            its weights (`use_ema`, Schedule-Free), which would miss the steps back.
 
     Example:
         >>> optimizer = tfopt.optimizers.Lookahead(keras.optimizers.SGD(0.1), sync_period=1, slow_step=0.5)
@@ -48,6 +49,7 @@ class Lookahead(OptimizerWrapper):
 
     def __init__(self, optimizer: Any, sync_period: int = 6, slow_step: float = 0.5, **base_options: Any):
         super().__init__(optimizer, **base_options)
+        moves_weights(self)
         self.sync_period = _checks.check_integer("sync_period", sync_period, minimum=1)
         self.slow_step = _checks.check_number("slow_step", slow_step, minimum=0, maximum=1)
 

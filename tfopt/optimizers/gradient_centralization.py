@@ -1,0 +1,57 @@
+"""Gradient centralization: the gradient of every output unit gets mean 0. arXiv:2004.01461."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfopt.optimizers._matrix import is_depthwise
+from tfopt.optimizers._wrapper import OptimizerWrapper
+
+
+@keras.saving.register_keras_serializable(package="tfopt")
+class GradientCentralization(OptimizerWrapper):
+    """Removes from the gradient of each output unit its mean over the inputs.
+
+    Regularises convolutional and dense layers at no cost. Variables with fewer than 2 axes, sparse
+    gradients of embeddings, and kernels with one input stay as they are.
+
+        g = g - mean of g over all axes but the output axis
+
+    Memory: none. Cost: one mean per kernel.
+
+    Args:
+        optimizer: The Keras optimizer to wrap.
+        **base_options: `name`.
+
+    Raises:
+        TypeError: If `optimizer` is not a Keras optimizer.
+
+    Example:
+        >>> optimizer = tfopt.optimizers.GradientCentralization(keras.optimizers.SGD(1.0))
+        >>> kernel = keras.Variable([[0.0], [0.0]])
+        >>> optimizer.apply([tf.constant([[1.0], [3.0]])], [kernel])
+        >>> kernel.numpy()
+        array([[ 1.],
+               [-1.]], dtype=float32)
+
+    Differs from: `optax.centralize`, which averages over the axes that suit (out, in) kernels. Keras
+    kernels have the outputs last, depthwise kernels (height, width, channels, 1) the last two.
+
+    References:
+        Yong, Huang, Hua, Zhang, "Gradient Centralization: A New Optimization Technique for Deep Neural
+        Networks", ECCV 2020. arXiv:2004.01461.
+    """
+
+    def step(self, grads: list[Any], variables: list[Any]) -> None:
+        """The inner step with centralized gradients."""
+        self.inner_optimizer.apply([_centralized(grad) for grad in grads], variables)
+
+
+def _centralized(grad: Any) -> Any:
+    if isinstance(grad, tf.IndexedSlices) or grad.shape.rank < 2:
+        return grad
+    axes = [0, 1] if is_depthwise(tuple(grad.shape)) else list(range(grad.shape.rank - 1))
+    if all(grad.shape[axis] == 1 for axis in axes):
+        return grad
+    return grad - tf.reduce_mean(grad, axes, keepdims=True)
