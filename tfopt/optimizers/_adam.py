@@ -45,9 +45,11 @@ class AdamRule(RuleOptimizer, abc.ABC):
         return not self.amsgrad
 
     def scalars(self, learning_rate: tf.Tensor, step: tf.Tensor) -> Scalars:
-        """The learning rate with both bias corrections."""
+        """The learning rate with both bias corrections, and the constants of the kernel."""
         correction_1, correction_2 = bias_correction(self.beta_1, step), bias_correction(self.beta_2, step)
-        return {"alpha": learning_rate * tf.sqrt(correction_2) / correction_1}
+        constants = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "zero": 0.0}
+        alpha = learning_rate * tf.sqrt(correction_2) / correction_1
+        return {"alpha": alpha} | {name: tf.constant(value, step.dtype) for name, value in constants.items()}
 
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 1 in the order of section 2: w -= alpha * m / (sqrt(v) + epsilon)."""
@@ -59,16 +61,15 @@ class AdamRule(RuleOptimizer, abc.ABC):
 
     def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
         """The same by TensorFlow's kernel."""
-        zero = tf.zeros([], grad.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=param,
             m=slots[0],
             v=slots[1],
-            beta1_power=zero,
-            beta2_power=zero,
+            beta1_power=scalars["zero"],
+            beta2_power=scalars["zero"],
             lr=scalars["alpha"],
-            beta1=tf.constant(self.beta_1, grad.dtype),
-            beta2=tf.constant(self.beta_2, grad.dtype),
-            epsilon=tf.constant(self.epsilon, grad.dtype),
+            beta1=scalars["beta_1"],
+            beta2=scalars["beta_2"],
+            epsilon=scalars["epsilon"],
             grad=grad,
         )

@@ -1,4 +1,4 @@
-"""The moving average of the weights that Keras's `use_ema` asks for, in two passes over the data."""
+"""The moving average of the weights that Keras's `use_ema` asks for, in one kernel per variable."""
 
 from typing import Any
 
@@ -17,17 +17,43 @@ def update(pairs: list[Any], iterations: Any, momentum: float, overwrite_frequen
         momentum: Share of the old average that stays.
         overwrite_frequency: After so many steps the weights become the average; None is never.
     """
-    share = tf.where(tf.equal(iterations, 0), 1.0, 1.0 - momentum)
-    for variable, average in pairs:
-        dtype = slot_dtype(average)
-        distance = read(handle(average), dtype) - tf.cast(read(handle(variable), variable.dtype), dtype)
-        # average -= share * distance, in one kernel
-        tf.raw_ops.ResourceApplyGradientDescent(
-            var=handle(average), alpha=tf.cast(share, dtype), delta=distance
-        )
+
+    def copy() -> tf.Operation:
+        for variable, average in pairs:
+            assign(handle(average), _weights(variable, average))
+        return tf.no_op()
+
+    def follow() -> tf.Operation:
+        for variable, average in pairs:
+            _move(handle(average), _weights(variable, average), momentum)
+        return tf.no_op()
+
+    tf.cond(tf.equal(iterations, 0), copy, follow if momentum else copy)
     if overwrite_frequency:
         due = tf.equal((iterations + 1) % overwrite_frequency, 0)
-        tf.cond(due, lambda: _overwrite(pairs), lambda: tf.no_op())
+        tf.cond(due, lambda: _overwrite(pairs), tf.no_op)
+
+
+def _weights(variable: Any, average: Any) -> tf.Tensor:
+    return tf.cast(read(handle(variable), variable.dtype), slot_dtype(average))
+
+
+def _move(average: tf.Tensor, value: tf.Tensor, momentum: float) -> None:
+    dtype = value.dtype
+    if tf.config.list_physical_devices("GPU"):  # where the shorter form below has no kernel
+        distance = read(average, dtype) - value
+        share = tf.constant(1 - momentum, dtype)
+        tf.raw_ops.ResourceApplyGradientDescent(var=average, alpha=share, delta=distance)
+        return
+    # The kernel computes (average - alpha * value) / (1 + alpha * l2): no difference to store first.
+    alpha = (momentum - 1) / momentum
+    tf.raw_ops.ResourceApplyProximalGradientDescent(
+        var=average,
+        alpha=tf.constant(alpha, dtype),
+        l1=tf.zeros([], dtype),
+        l2=tf.constant(-1.0, dtype),
+        delta=value,
+    )
 
 
 def _overwrite(pairs: list[Any]) -> tf.Operation:

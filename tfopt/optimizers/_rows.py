@@ -1,6 +1,7 @@
 """Gradients of embeddings: every touched row once, with the sum of its duplicates, in static shapes."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -32,6 +33,15 @@ def square_sum(rows: Rows) -> tf.Tensor:
     """Sum of the squares of the dense gradient that the rows stand for."""
     per_row = tf.reduce_sum(tf.square(rows.values), axis=tuple(range(1, rows.values.shape.rank)))
     return tf.reduce_sum(tf.where(rows.first, per_row, tf.zeros_like(per_row)))
+
+
+def gate(grads: Sequence[Any]) -> tf.Operation:
+    """An operation that runs when all gradients are there: one edge for what must wait for them."""
+    dense = [
+        grad.values if isinstance(grad, tf.IndexedSlices) else grad for grad in grads if grad is not None
+    ]
+    with tf.control_dependencies(dense):
+        return tf.no_op()
 
 
 def once(rows: Rows) -> tf.Tensor:

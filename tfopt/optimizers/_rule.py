@@ -42,6 +42,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         name: String or None.
     """
 
+    reduces_values: bool = False  # `reduce` uses params, grads and slots, not only scalars and state
+    matrix_products: bool = False  # the rule is left to TensorFlow's kernels: XLA's products are slow on CPU
     decay_in_rule: bool = False  # the rule uses scalars["weight_decay"] itself
     derived_weights: bool = False  # the variables follow from the slots: no wrapper may move them
 
@@ -155,7 +157,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             grads = [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         # At the end of a dataset of unknown length, Keras runs the step once more without data: what
         # does not depend on a gradient would then count an iteration and decay the weights.
-        with tf.control_dependencies([grad for grad in grads if grad is not None]):
+        with tf.control_dependencies([_rows.gate(grads)]):
             super().apply(grads, trainable_variables)
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:

@@ -106,8 +106,10 @@ class Updater:
         def cast(values: Any) -> Any:
             return tf.nest.map_structure(lambda value: tf.cast(value, dtype), values)
 
-        dense = [_dense_gradient(grad, target) for grad, target in zip(grads, targets)]
-        params, slots = zip(*[values_of(target) for target in targets])
+        wanted = list(zip(targets, grads)) if self.optimizer.reduces_values else []
+        dense = [_dense_gradient(grad, target) for target, grad in wanted]
+        values = [values_of(target) for target, _ in wanted]
+        params, slots = [param for param, _ in values], [old for _, old in values]
         now = {name: read(resource, dtype) for name, resource in state.items()}
         further, new = self.optimizer.reduce(cast(params), cast(dense), cast(slots), scalars, now)
         for name, value in new.items():
@@ -124,10 +126,14 @@ class Updater:
         if self.optimizer.has_kernel and target.dtype == target.slot_dtype:
             self._decay(target, scalars)
             self.optimizer.kernel(target.param, grad, target.slots, scalars)
-        elif math.prod(target.shape) >= XLA_ELEMENTS and not tf.executing_eagerly():
+        elif self._pays_to_compile(target):
             self._compiled(target, grad, scalars)
         else:
             self._dense(target, grad, scalars)
+
+    def _pays_to_compile(self, target: Target) -> bool:
+        large = math.prod(target.shape) >= XLA_ELEMENTS
+        return large and not (self.optimizer.matrix_products or tf.executing_eagerly())
 
     def _decay(self, target: Target, scalars: Scalars) -> None:
         if "shrink" in scalars:

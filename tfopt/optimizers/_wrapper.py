@@ -77,7 +77,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         grads, variables = self._filter_empty_gradients(list(grads), variables)
         _arguments.check_shapes(grads, variables)
         # The reason is the same as in RuleOptimizer.apply: no step without data.
-        with tf.control_dependencies(grads):
+        with tf.control_dependencies([_rows.gate(grads)]):
             # Keras's adaptive optimizers square duplicate rows before they add them; merged ones are right.
             grads = [_rows.merged(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
             if self.loss_scale_factor is not None:

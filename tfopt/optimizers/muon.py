@@ -59,6 +59,7 @@ class Muon(RuleOptimizer):
         update).
     """
 
+    matrix_products = True
     slots = (Slot("momentum"), Slot("velocity", shape=lambda shape: () if is_matrix(shape) else shape))
 
     def __init__(

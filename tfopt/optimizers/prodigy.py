@@ -56,6 +56,7 @@ class Prodigy(RuleOptimizer):
 
     slots = (Slot("momentum"), Slot("velocity"), Slot("sum"), Slot("start", tf.identity))
     decay_in_rule = True
+    reduces_values = True
 
     @property
     def state(self) -> Mapping[str, float]:

@@ -59,6 +59,8 @@ class SOAP(RuleOptimizer):
         arXiv:2409.11321.
     """
 
+    matrix_products = True
+
     def __init__(
         self,
         learning_rate: Any = 0.003,

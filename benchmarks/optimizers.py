@@ -1,0 +1,150 @@
+"""Time per update against Keras's own, interleaved in one process: python benchmarks/optimizers.py [SET...].
+
+Every number is a ratio of medians from the same rounds, so that what else the machine does hits both.
+No-jit is Keras's default on CPU and under strategies. `--jit` measures under XLA, `--small` one set.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfopt.optimizers as to
+
+ko = keras.optimizers
+EXTRAS = {"global_clipnorm": 1.0, "use_ema": True, "weight_decay": 0.01}
+
+TWINS: dict[str, tuple[Callable, Callable]] = {
+    "Adam": (lambda: to.Adam(), lambda: ko.Adam()),
+    "AdamW": (lambda: to.AdamW(), lambda: ko.AdamW()),
+    "Nadam": (lambda: to.Nadam(), lambda: ko.Nadam()),
+    "RMSprop": (lambda: to.RMSprop(), lambda: ko.RMSprop()),
+    "RMSprop momentum": (lambda: to.RMSprop(momentum=0.9), lambda: ko.RMSprop(momentum=0.9)),
+    "Adagrad": (lambda: to.Adagrad(), lambda: ko.Adagrad()),
+    "SGD momentum": (lambda: to.SGD(momentum=0.9), lambda: ko.SGD(momentum=0.9)),
+    "Lion": (lambda: to.Lion(), lambda: ko.Lion()),
+}
+NEW = ["RAdam", "AdaBelief", "Yogi", "AdEMAMix", "ADOPT", "Adan", "StableAdamW", "LAMB", "LARS", "NovoGrad"]
+NEW += ["ScheduleFreeAdamW", "ScheduleFreeSGD", "Prodigy", "Muon"]
+
+
+def variable_sets() -> dict[str, list[tuple[int, ...]]]:
+    """Shapes of the trainable variables of each set."""
+    v2 = keras.applications.MobileNetV2(weights=None).trainable_variables
+    small = keras.applications.MobileNet(alpha=0.25, weights=None).trainable_variables
+    return {
+        "MobileNetV2 1.0": [tuple(v.shape) for v in v2],
+        "MobileNet 0.25": [tuple(v.shape) for v in small],
+        "4 x 2048 x 2048": [(2048, 2048)] * 4,
+    }
+
+
+def stepper(make: Callable, shapes: list, jit: bool) -> tuple[Callable[[], None], float]:
+    """A function that makes one update, and the seconds its first call took."""
+    rng = np.random.default_rng(0)
+    weights = [
+        keras.Variable(rng.normal(size=s).astype("float32"), name=f"v{i}") for i, s in enumerate(shapes)
+    ]
+    grads = [tf.constant(rng.normal(size=s).astype("float32") * 1e-3) for s in shapes]
+    optimizer = make()
+    optimizer.build(weights)
+    step = tf.function(lambda: optimizer.apply(grads, weights), jit_compile=jit)
+    start = time.perf_counter()
+    step()
+    return step, time.perf_counter() - start
+
+
+def rounds(steps: dict[str, Callable], count: int) -> dict[str, np.ndarray]:
+    """Milliseconds of every step in interleaved rounds."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(count):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: np.array(values[2:]) for name, values in times.items()}
+
+
+def compare(title: str, ours: Callable, other: Callable, shapes: list, jit: bool, count: int) -> float:
+    """Prints other / ours, with the quartiles of the ratio per round and the first calls."""
+    (a, first_a), (b, first_b) = stepper(ours, shapes, jit), stepper(other, shapes, jit)
+    times = rounds({"ours": a, "other": b}, count)
+    ratio = float(np.median(times["other"]) / np.median(times["ours"]))
+    low, high = np.percentile(times["other"] / times["ours"], [25, 75])
+    print(
+        f"  {title:28s} {np.median(times['ours']):8.2f} ms {np.median(times['other']):8.2f} ms"
+        f"   {ratio:5.2f}x  [{low:.2f}, {high:.2f}]   first call {first_a:.1f} s, {first_b:.1f} s",
+        flush=True,
+    )
+    return ratio
+
+
+def extras(shapes: list, count: int) -> None:
+    """What clipping, EMA and weight decay cost together: ours as a share of Keras's."""
+    makers = {
+        "ours": lambda: to.Adam(),
+        "ours with": lambda: to.Adam(**EXTRAS),
+        "keras": lambda: ko.Adam(),
+        "keras with": lambda: ko.Adam(**EXTRAS),
+    }
+    times = rounds({name: stepper(make, shapes, False)[0] for name, make in makers.items()}, count)
+    median = {name: float(np.median(values)) for name, values in times.items()}
+    ours, theirs = median["ours with"] - median["ours"], median["keras with"] - median["keras"]
+    print(f"  clip + EMA + decay cost {ours:.2f} ms, Keras {theirs:.2f} ms: {ours / theirs:.2f} of it")
+
+
+def embedding(count: int) -> None:
+    """256 rows of a 100,000 x 64 embedding."""
+    rows = tf.constant(np.random.default_rng(0).integers(0, 100_000, 256))
+    slices = tf.IndexedSlices(tf.random.normal((256, 64)), rows, tf.constant([100_000, 64], tf.int64))
+    makers = {
+        "LazyAdam": to.LazyAdam,
+        "Adagrad": to.Adagrad,
+        "keras Adam": ko.Adam,
+        "keras Adagrad": ko.Adagrad,
+    }
+    steps = {}
+    for name, make in makers.items():
+        table, optimizer = keras.Variable(tf.random.normal((100_000, 64)), name="table"), make()
+        optimizer.build([table])
+        steps[name] = tf.function(lambda o=optimizer, t=table: o.apply([slices], [t]))
+    median = {name: float(np.median(values)) for name, values in rounds(steps, count).items()}
+    print("embedding 100,000 x 64, 256 rows")
+    for ours, other in (("LazyAdam", "keras Adam"), ("Adagrad", "keras Adagrad")):
+        a, b = median[ours], median[other]
+        print(f"  {ours:28s} {a:8.2f} ms {b:8.2f} ms   {b / a:5.1f}x")
+
+
+def main() -> None:
+    """Prints all tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jit", action="store_true", help="under XLA")
+    parser.add_argument("--set", default="", help="only sets whose name contains this")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--only", default="", help="only optimizers whose name contains this")
+    options = parser.parse_args()
+    for name, shapes in variable_sets().items():
+        if options.set not in name:
+            continue
+        print(f"{name}: {len(shapes)} variables, {'jit' if options.jit else 'no jit'}; ours, Keras's, ratio")
+        for title, (ours, other) in TWINS.items():
+            if options.only in title:
+                compare(title, ours, other, shapes, options.jit, options.rounds)
+        print("  new optimizers; ours, our Adam, ratio (0.5x is twice the time)")
+        for title in NEW:
+            if options.only in title:
+                compare(title, vars(to)[title], to.Adam, shapes, options.jit, options.rounds)
+        if not options.jit and not options.only:
+            extras(shapes, options.rounds)
+    if not options.jit and not options.only and not options.set:
+        embedding(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
