@@ -4,6 +4,7 @@ A test per function fails when Keras changes what is behind it.
 """
 
 import functools
+import inspect
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -109,8 +110,15 @@ def observe_gradients(optimizer: Any, observer: Callable[[list, list], None]) ->
         observer([grad for grad, _ in pairs], [grad for grad, _ in reduced])
         return reduced
 
+    before = vars(optimizer).get("_all_reduce_sum_gradients")  # tfopt's wrappers set one
     optimizer._all_reduce_sum_gradients = observed
-    return lambda: vars(optimizer).pop("_all_reduce_sum_gradients", None)
+    return functools.partial(_restore_attribute, optimizer, "_all_reduce_sum_gradients", before)
+
+
+def _restore_attribute(owner: Any, name: str, before: Any) -> None:
+    vars(owner).pop(name, None)
+    if before is not None:
+        setattr(owner, name, before)
 
 
 def average_values(optimizer: Any, variables: list) -> list:
@@ -129,3 +137,43 @@ def average_values(optimizer: Any, variables: list) -> list:
         'mode="optimizer" needs an optimizer that averages: `use_ema=True` or Schedule-Free. '
         f"Received: {type(outer).__name__}."
     )
+
+
+def callbacks_after(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
+    """All callbacks of the running `fit` but the given one, which must be the first.
+
+    Keras tells a callback nothing of the others; the list is found as the caller of `on_train_begin`.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
+        frame = frame.f_back
+    if frame is None:
+        raise RuntimeError(f"`{type(callback).__name__}` must be called by Keras's `CallbackList`.")
+    callbacks = list(frame.f_locals["self"].callbacks)
+    if callbacks[0] is not callback:
+        names = [type(each).__name__ for each in callbacks]
+        raise ValueError(f"`{type(callback).__name__}` must be the first callback. Received: {names}.")
+    return callbacks[1:]
+
+
+def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Makes the running `fit` begin at an epoch: the way of Keras's own `BackupAndRestore`."""
+    model._initial_epoch = epoch
+
+
+def build_for_training(model: keras.Model, batch_spec: Any) -> None:
+    """Creates all variables of model, optimizer and, if the form of a batch is given, metrics.
+
+    Keras creates them while it traces the first step, too late to restore them.
+    """
+    if batch_spec is not None:
+        model._symbolic_build(data_batch=batch_spec)
+    if not model.built:
+        raise ValueError(f"`{model.name}` must be built before training. Call it on a batch of data first.")
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def track_loss(model: keras.Model, loss: Any, samples: Any) -> None:
+    """Counts a batch in the loss that `fit` shows; a `train_step` of one's own has no public way to."""
+    model._loss_tracker.update_state(loss, sample_weight=samples)

@@ -1,0 +1,93 @@
+"""SharpnessAware against NumPy, and under every way of training."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract import close, values
+from reference import sgd
+from test_optimizers_fit import X, gradient, linear_model, train
+
+import tfopt.optimizers as to
+from tfopt.models import SharpnessAware
+
+RATE, RHO = float(np.float32(0.1)), 0.1
+
+
+def climbing_gradient(adaptive):
+    """The gradient at w + e, from arXiv:2010.01412 (equation 2) and 2102.11600 (equation 4)."""
+
+    def at(t, w):
+        slopes = gradient(t, w)
+        sizes = [np.abs(x) if adaptive else np.ones_like(x) for x in w]
+        norm = np.sqrt(sum(np.sum((s * g) ** 2) for s, g in zip(sizes, slopes)))
+        return gradient(t, [x + RHO * s**2 * g / norm for x, s, g in zip(w, sizes, slopes)])
+
+    return at
+
+
+def wrapped(optimizer, adaptive=False, **options):
+    model = SharpnessAware(linear_model("sgd"), rho=RHO, adaptive=adaptive)
+    model.compile(optimizer, "mse", **options)
+    return model
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("options", [{"jit_compile": False}, {"jit_compile": True}, {"run_eagerly": True}])
+def test_fit_equals_the_reference(adaptive, options):
+    model = wrapped(to.SGD(RATE), adaptive, **options)
+    start = values(model.weights)
+    train(model)
+    close(model.weights, sgd.run(start, climbing_gradient(adaptive), 12, RATE), 1e-5)
+    assert model.optimizer.iterations.numpy() == 12
+
+
+def test_two_replicas_and_loss_scaling_equal_one_device(two_replicas):
+    one = train(wrapped(to.AdamW(0.01)))
+    scaled = train(wrapped(keras.optimizers.LossScaleOptimizer(to.AdamW(0.01))))
+    with two_replicas.scope():
+        both = wrapped(to.GradientAccumulation(to.AdamW(0.01), steps=1))
+    train(both)
+    close(scaled.weights, one.weights, 1e-5)
+    close(both.weights, one.weights, 1e-5)
+    for variable in both.weights:
+        np.testing.assert_array_equal(*[copy.numpy() for copy in variable.value.values])
+
+
+def test_the_second_pass_leaves_no_trace():
+    """Batch statistics move once per step; dropout is the same in both passes; the loss is the plain one."""
+
+    def fit(wrap):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.BatchNormalization(), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        trained = SharpnessAware(model, rho=RHO) if wrap else model
+        trained.compile(to.SGD(0.0), "mse")
+        history = trained.fit(X, np.zeros((32, 3)), batch_size=8, epochs=2, shuffle=False, verbose=0)
+        return model, history.history["loss"]
+
+    (plain, plain_loss), (model, loss) = fit(False), fit(True)
+    close(model.non_trainable_variables, plain.non_trainable_variables, 1e-6)
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-5)
+    close(model.trainable_variables, plain.trainable_variables, 0.0)
+
+
+def test_a_saved_wrapper_trains_on_identically(tmp_path):
+    model = train(wrapped(to.AdamW(0.01)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    train(model, 1)
+    train(loaded, 1)
+    close(loaded.weights, model.weights, 0.0)
+
+
+def test_bad_arguments_are_refused():
+    model = linear_model("sgd")
+    for rho in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="`rho` must be a number > 0"):
+            SharpnessAware(model, rho=rho)
+    with pytest.raises(TypeError, match="`model`"):
+        SharpnessAware("model")
+    with pytest.raises(ValueError, match="`model` must be built"):
+        SharpnessAware(keras.Sequential([keras.layers.Dense(1)]))
+    assert tf.convert_to_tensor(SharpnessAware(model)(X)).shape == (32, 3)
