@@ -63,7 +63,7 @@ PATTERNS = {
     "normalization": lambda x: L.Normalization(mean=[0.1] * 8, variance=[2.0] * 8)(x),
     "rescaling": lambda x: L.Conv2D(8, 1)(chain(x, [L.Conv2D(8, 1), L.Rescaling(0.3, 0.7)])),
     "max-pool": lambda x: chain(x, [L.Conv2D(8, 1), L.MaxPooling2D(), L.Conv2D(8, 1)]),
-    "average-pool": lambda x: chain(x, [L.AveragePooling2D(2), L.Conv2D(8, 1)]),
+    "average-pool": lambda x: L.AveragePooling2D(2)(x),
     "mean": lambda x: L.GlobalAveragePooling2D()(x),
     "add": residual,
     "subtract": lambda x: L.Subtract()([x, L.Conv2D(8, 1)(x)]),

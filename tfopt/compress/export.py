@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import pathlib
 import tempfile
@@ -23,8 +24,8 @@ from tfopt.compress.tflite_model import LABELS, TFLiteModel
 QUANTIZATIONS = (None, "dynamic", "float16", "int8", "int16x8")
 CALIBRATION_SAMPLES = 100
 CHECKED_SAMPLES = 8
-# Least signal-to-noise ratio against the Keras model, in decibels, that a correct file reaches.
-LEAST_SNR = {None: 60.0, "float16": 30.0, "dynamic": 3.0, "int8": 3.0, "int16x8": 10.0}
+# Signal-to-noise ratio against the Keras model, in decibels, that the file of a trained model reaches.
+LEAST_SNR = {None: 60.0, "float16": 30.0, "dynamic": 10.0, "int8": 10.0, "int16x8": 10.0}
 _log = logging.getLogger(__name__)
 
 
@@ -164,16 +165,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _verify(file: TFLiteModel, model: keras.Model, inputs: np.ndarray, quantization: str | None) -> None:
-    """Runs the file on a few inputs and refuses it if it does not do what the model does."""
+    """Runs the file on a few inputs: refuses it if it fails, warns if it does not do what the model does."""
     expected = np.asarray(model(inputs, training=False))
     received = file.predict(inputs)
-    noise = float(np.mean(np.square(expected - received)))
-    signal = float(np.mean(np.square(expected - expected.mean())))
-    snr = 10.0 * np.log10(max(signal, 1e-12) / max(noise, 1e-20)) if np.isfinite(noise) else -np.inf
-    _log.info("%s agrees with the model to %.1f dB", file.path.name, snr)
-    if snr < LEAST_SNR[quantization] and noise > 1e-10:
-        raise ValueError(
-            f"The file does not agree with the model: {snr:.1f} dB on {len(inputs)} inputs, at least "
-            f"{LEAST_SNR[quantization]:g} expected. Give `representative_data`, train with "
-            "`quantize_aware`, or choose another `quantization`. No file was written."
-        )
+    if not np.isfinite(received).all():
+        raise ValueError("The file computes NaN or infinity: it was not written. Check the weights.")
+    noise = max(float(np.mean(np.square(expected - received))), 1e-20)
+    signal = max(float(np.mean(np.square(expected - expected.mean()))), 1e-20)
+    ratio = 10.0 * math.log10(signal / noise)
+    _log.info("%s agrees with the model to %.1f dB", file.path.name, ratio)
+    if ratio >= LEAST_SNR[quantization] or noise < 1e-9:
+        return
+    text = f"{file.path.name} agrees with the model only to {ratio:.1f} dB on {len(inputs)} inputs"
+    if quantization in (None, "float16"):
+        raise ValueError(f"{text}, so it was not written.")
+    _log.warning("%s. Measure it with `compare`; `quantize_aware` training may help.", text)

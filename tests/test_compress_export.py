@@ -1,0 +1,194 @@
+"""export, TFLiteModel and compare: files that were checked, errors that are named, nothing half-written."""
+
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfopt.compress import TFLiteModel, compare, export, quantize_aware
+from tfopt.compress.compare import wilson
+from tfopt.compress.inspection import _is_two_of_four
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (48, 16, 16, 3)).astype("float32")
+NAMES = ["daisy", "Tulpe, rot", "löwenzahn", "rose"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    layers = [
+        L.Rescaling(1 / 127.5, offset=-1.0),
+        L.Conv2D(16, 3, strides=2, padding="same", use_bias=False),
+        L.BatchNormalization(),
+        L.ReLU(6.0),
+        L.DepthwiseConv2D(3, padding="same", use_bias=False),
+        L.BatchNormalization(),
+        L.ReLU(6.0),
+        L.GlobalAveragePooling2D(),
+        L.Dense(4, kernel_initializer=keras.initializers.RandomNormal(stddev=9.0)),
+        L.Softmax(),
+    ]
+    return keras.Sequential([keras.Input((16, 16, 3), name="pixels"), *layers])
+
+
+@pytest.fixture(scope="module")
+def trained(model):
+    quantized = quantize_aware(model)
+    quantized(IMAGES, training=True)
+    return quantized
+
+
+@pytest.mark.parametrize(
+    "quantization, tolerance, kind",
+    [
+        (None, 1e-5, "float32"),
+        ("float16", 5e-3, "float32"),
+        ("dynamic", 0.05, "float32"),
+        ("int8", 0.1, "uint8"),
+    ],
+)
+def test_every_quantization_of_a_float_model(model, tmp_path, quantization, tolerance, kind):
+    file = export(model, tmp_path / "m.tflite", quantization, IMAGES, class_names=NAMES)
+    assert np.abs(file.predict(IMAGES) - model.predict(IMAGES, verbose=0)).max() < tolerance
+    assert file.class_names == NAMES and file.inspect().input_type == kind
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_int16x8(model, tmp_path):
+    file = export(model, tmp_path / "m.tflite", "int16x8", IMAGES)
+    assert np.abs(file.predict(IMAGES) - model.predict(IMAGES, verbose=0)).max() < 0.05
+    assert {weight.dtype for weight in file.inspect().kernels if "onv" in weight.name} <= {"int8", "int32"}
+
+
+@pytest.mark.parametrize("input_type", ["uint8", "int8", "float32"])
+def test_int8_file_of_a_quantize_aware_model(trained, tmp_path, input_type):
+    file = export(trained, tmp_path / "q.tflite", "int8", input_type=input_type)
+    contents = file.inspect()
+    assert contents.input_type == input_type and contents.output_type == "float32"
+    assert contents.float_operations == {} and contents.flex_operations == {}
+    if input_type == "uint8":
+        assert contents.input_quantization == (1.0, 0)  # pixels as they come
+    depthwise = [weight for weight in contents.weights if weight.shape == (1, 3, 3, 16)]
+    assert [(w.dtype, w.scales) for w in depthwise] == [("int8", 16)]
+    agreement = file.predict(IMAGES).argmax(1) == np.asarray(trained(IMAGES)).argmax(1)
+    assert agreement.mean() >= 0.95
+    assert (file.predict(IMAGES[:3].astype("uint8")) == file.predict(IMAGES[:3])).all()
+
+
+def test_zeros_and_patterns_are_read_from_the_file(tmp_path):
+    model = keras.Sequential([keras.Input((8,)), L.Dense(16, name="dense"), L.Dense(4)])
+    kernel = RNG.normal(size=(8, 16)).astype("float32")
+    kernel[::2] = 0.0
+    model.layers[0].kernel.assign(kernel)
+    contents = export(model, tmp_path / "s.tflite").inspect()
+    weight = next(w for w in contents.kernels if w.shape == (16, 8))
+    assert (weight.zeros, weight.two_of_four, weight.dtype) == (0.5, True, "float32")
+    assert contents.sparsity == pytest.approx(64 / 192)
+    assert not _is_two_of_four(np.array([[1, 1, 1, 0]])) and _is_two_of_four(np.array([[1, 0, 1, 0, 9]]))
+
+
+def test_the_file_runs_with_nothing_but_an_interpreter(trained, tmp_path):
+    path = tmp_path / "q.tflite"
+    export(trained, path, "int8", class_names=NAMES)
+    interpreter = tf.lite.Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    assert zipfile.ZipFile(path).read("labels.txt").decode().splitlines() == NAMES
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"quantization": "int4"}, "`quantization` must be one of None, 'dynamic'"),
+        ({"quantization": "int8"}, "`representative_data` must be inputs for the ranges.*quantize_aware"),
+        ({"quantization": "int8", "representative_data": IMAGES[:1]}, "at least 2 finite inputs"),
+        ({"quantization": "int8", "representative_data": IMAGES[:, :8]}, r"shape \(16, 16, 3\)"),
+        ({"quantization": "int8", "representative_data": IMAGES * np.nan}, "all finite: False"),
+        ({"input_type": "int16"}, "`input_type` must be one of"),
+        ({"class_names": NAMES[:3]}, "4 names of one line"),
+        ({"class_names": [*NAMES[:3], "a\nb"]}, "4 names of one line"),
+    ],
+)
+def test_bad_exports_are_named_and_leave_nothing(model, tmp_path, options, text):
+    with pytest.raises(ValueError, match=text):
+        export(model, tmp_path / "m.tflite", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_and_wrong_data_are_named(model, tmp_path):
+    empty = tf.data.Dataset.from_tensor_slices(IMAGES).batch(8).take(0)
+    with pytest.raises(ValueError, match="at least one batch"):
+        export(model, tmp_path / "m.tflite", "int8", empty)
+    with pytest.raises(TypeError, match="`data` must be a batched"):
+        export(model, tmp_path / "m.tflite", "int8", [1, 2])
+    with pytest.raises(ValueError, match="must have labels"):
+        compare({"a": model}, IMAGES)
+    with pytest.raises(TypeError, match="instance of Model"):
+        export("model.keras", tmp_path / "m.tflite")
+
+
+def test_an_untrained_or_misused_quantize_aware_model_is_named(model, trained, tmp_path):
+    with pytest.raises(ValueError, match="has not seen data"):
+        export(quantize_aware(model), tmp_path / "q.tflite", "int8")
+    with pytest.raises(ValueError, match="'int8' for a quantize_aware model"):
+        export(trained, tmp_path / "q.tflite")
+
+
+def test_nan_weights_are_refused(tmp_path):
+    model = keras.Sequential([keras.Input((8,)), L.Dense(4)])
+    model.layers[0].kernel.assign(np.full((8, 4), np.nan))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        export(model, tmp_path / "m.tflite", representative_data=np.ones((4, 8)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_truncated_and_missing_files_are_named(model, tmp_path):
+    good = export(model, tmp_path / "m.tflite")
+    bad = tmp_path / "bad.tflite"
+    for content in (b"", b"hello, this is no model at all", good.content[: len(good.content) // 2]):
+        bad.write_bytes(content)
+        with pytest.raises(ValueError, match="`path` must be a"):
+            TFLiteModel(bad)
+    with pytest.raises(FileNotFoundError, match="none.tflite"):
+        TFLiteModel(tmp_path / "none.tflite")
+    with pytest.raises(ValueError, match=r"shape \(batch, 16, 16, 3\)"):
+        good.predict(IMAGES[0])
+    with pytest.raises(ValueError, match="NaN"):
+        good.predict(IMAGES[:2] * np.nan)
+    assert good.predict(IMAGES[:0]).shape == (0, 4)
+
+
+def test_compare_counts_what_it_says(model, trained, tmp_path):
+    labels = model.predict(IMAGES, verbose=0).argmax(1)
+    labels[:12] = (labels[:12] + 1) % 4  # 36 of 48 right
+    file = export(trained, tmp_path / "q.tflite", "int8")
+    one_hot = tf.data.Dataset.from_tensor_slices((IMAGES, np.eye(4)[labels])).batch(10)
+    models = {"float": model, "int8": file, "path": tmp_path / "q.tflite"}
+    result = compare(models, one_hot, seconds=0.05)
+    row = result["float"]
+    assert (row.accuracy, row.agreement, row.samples) == (0.75, 1.0, 48)
+    assert row.bytes == 4 * model.count_params() and result["int8"].bytes == file.path.stat().st_size
+    expected = (file.predict(IMAGES).argmax(1) == labels).mean()
+    assert result["int8"].accuracy == result["path"].accuracy == pytest.approx(expected)
+    assert result["int8"].accuracy == file.evaluate((IMAGES, labels))["accuracy"]
+    assert 0 < row.latency.p10_ms <= row.latency.median_ms <= row.latency.p90_ms
+    assert "75.0% (61.2% to 85.1%)" in str(result)
+    result.to_json(tmp_path / "c.json")
+    assert [r["name"] for r in json.loads((tmp_path / "c.json").read_text())["rows"]] == list(models)
+    assert file.benchmark(IMAGES, seconds=0.02).runs >= 10
+
+
+def test_wilson_against_published_values():
+    """Newcombe (1998), table I."""
+    table = {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }
+    for (successes, trials), expected in table.items():
+        assert wilson(successes, trials) == pytest.approx(expected, abs=5e-5)
