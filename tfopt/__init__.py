@@ -18,7 +18,7 @@ from tfopt import (
     schedules,
     tune,
 )
-from tfopt.recipes.finetune import FinetuneConfig, FinetuneResult, finetune
+from tfopt.recipes import FinetuneConfig, FinetuneResult, finetune
 
 __version__ = version("tfopt")
 

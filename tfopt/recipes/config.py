@@ -1,0 +1,183 @@
+"""The options of `tfopt.finetune`: one frozen dataclass, from which the command's flags are generated."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import keras
+
+from tfopt import _checks, data, models
+from tfopt.models.mobilenet import NAMES, image_shape
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field with the text that `--help` shows."""
+    return dataclasses.field(default=default, metadata={"help": help, **metadata})
+
+
+QUANTIZATIONS = ("int8", "dynamic", "float16", "int16x8")
+_SMALLEST_ALPHA = {"mobilenet": 0.25, "mobilenet_v2": 0.35}  # V3: 0.75; with ImageNet weights
+_AUGMENTATIONS = ("auto", "light", "standard", "strong")
+_SMALL_IMAGE = 96  # pixels; below it, images are taken for drawings and characters, not photographs
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """What `tfopt.finetune` does with a data set. Every field is also a flag of `tfopt finetune`.
+
+    "auto" and None stand for what suits the model and the data; the report shows what was chosen.
+
+    Args:
+        model: "mobilenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "squeezenet", or
+            a `keras.Model` from pixels in [0, 255] to probabilities, ending in a dense layer and a softmax.
+        weights: "imagenet", the path of an `.h5` or `.keras` file, or None: random. "auto": "imagenet"
+            for a MobileNet on images of at least 96 pixels.
+        alpha: Width multiplier of a MobileNet, > 0. None: the smallest that has ImageNet weights.
+        image_size: Height and width in pixels, >= 32. None: that of the data if it is one size of at
+            most 224 (but at least 32), else 224.
+        epochs: Epochs of the second stage, in which convolutions train too, >= 0. None: 8 for a
+            pretrained model, 40 from scratch.
+        head_epochs: Epochs of the first stage of a pretrained model, in which the classifier trains, >= 1.
+        unfreeze: Share of the layers that train in the second stage of a pretrained model, counted from
+            the top, in (0, 1].
+        batch_size: Images per update, >= 1.
+        learning_rate: Peak rate of the second stage. None: 1e-3 for a pretrained model, 3e-3 from scratch.
+        label_smoothing: In [0, 1).
+        augment: "light", "standard" or "strong" presets of `tfopt.data.Augment`, an `Augment`, or None.
+            "auto": "standard" for photographs, small shifts, turns and zooms for images below 96 pixels.
+        sparsity: Share of each kernel that is pruned to zero, in [0, 1). None: no pruning.
+        quantization: "int8" (with quantization-aware training), "dynamic", "float16", "int16x8", or
+            None: a float file.
+        compress_epochs: Epochs of pruning, and of quantization-aware training, >= 1.
+        strategy: Name for `tfopt.distribute.make_strategy`.
+        on_bad_image: "raise" stops at a file that is no image, "skip" leaves it out.
+        seed: Of the splits, the order, augmentation and initial weights, >= 0.
+        output: Folder for the model, the report and what is needed to go on after an interruption.
+        overwrite: Replace what another run left in `output`.
+
+    Raises:
+        ValueError: If a value is out of its bounds.
+        TypeError: If a value is of the wrong type.
+    """
+
+    model: str | keras.Model = option("mobilenet", "network", choices=(*NAMES, "squeezenet"))
+    weights: str | None = option("auto", "'imagenet', the path of an .h5 or .keras file, or 'none': random")
+    alpha: float | None = option(None, "width multiplier of a MobileNet")
+    image_size: int | None = option(None, "height and width in pixels")
+    epochs: int | None = option(None, "epochs of the second stage, in which convolutions train too")
+    head_epochs: int = option(10, "epochs of the first stage, in which only the classifier trains")
+    unfreeze: float = option(0.5, "share of the layers, from the top, that train in the second stage")
+    batch_size: int = option(32, "images per update")
+    learning_rate: float | None = option(None, "peak learning rate of the second stage")
+    label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
+    augment: Any = option("auto", "how training images are varied", choices=(*_AUGMENTATIONS, "none"))
+    sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
+    quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
+    compress_epochs: int = option(2, "epochs of pruning and of quantization-aware training")
+    strategy: str = option("auto", "devices to train on", choices=("auto", "cpu", "gpu", "mirrored"))
+    on_bad_image: str = option("raise", "what to do about unreadable files", choices=("raise", "skip"))
+    seed: int = option(0, "of splits, order, augmentation and initial weights")
+    output: str = option("runs/finetune", "folder for the results; run again to go on where it stopped")
+    overwrite: bool = option(False, "replace what another run left in the output folder")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, keras.Model):
+            _checks.check_choice("model", self.model, (*NAMES, "squeezenet"))
+        if self.image_size is not None:
+            image_shape(self.image_size)
+        for name in ("alpha", "learning_rate"):
+            if getattr(self, name) is not None:
+                _checks.check_number(name, getattr(self, name), minimum=0, open_minimum=True)
+        if self.epochs is not None:
+            _checks.check_integer("epochs", self.epochs, minimum=0)
+        for name in ("head_epochs", "batch_size", "compress_epochs"):
+            _checks.check_integer(name, getattr(self, name), minimum=1)
+        _checks.check_number("unfreeze", self.unfreeze, minimum=0, maximum=1, open_minimum=True)
+        for name in ("label_smoothing", "sparsity"):
+            if getattr(self, name) is not None:
+                _checks.check_number(name, getattr(self, name), minimum=0, maximum=1, open_maximum=True)
+        if not isinstance(self.augment, data.Augment):
+            _checks.check_choice("augment", self.augment, (*_AUGMENTATIONS, None))
+        _checks.check_choice("quantization", self.quantization, (*QUANTIZATIONS, None))
+        _checks.check_choice("on_bad_image", self.on_bad_image, ("raise", "skip"))
+        _checks.check_integer("seed", self.seed, minimum=0)
+
+    def resolved(self, data_size: tuple[int, int] | None) -> "FinetuneConfig":
+        """Replaces "auto" and None by what they stand for.
+
+        Args:
+            data_size: Height and width of the images if they all share it, else None.
+        """
+        own = isinstance(self.model, keras.Model)
+        if own:
+            size = self.model.input_shape[1]
+        elif self.image_size is not None:
+            size = self.image_size
+        else:
+            size = max(32, max(data_size)) if data_size and max(data_size) <= 224 else 224
+        photographs = size >= _SMALL_IMAGE
+        weights = self.weights
+        if weights == "auto":
+            weights = "imagenet" if photographs and self.model in NAMES else None
+        pretrained = own or weights is not None
+        augment = self.augment
+        if augment == "auto":
+            augment = "standard" if photographs else data.Augment(rotate=10, shift=0.1, zoom=0.1)
+        if isinstance(augment, str):
+            augment = {
+                "light": data.Augment.light,
+                "standard": data.Augment.standard,
+                "strong": data.Augment.strong,
+            }[augment]()
+        return dataclasses.replace(
+            self,
+            image_size=size,
+            weights=weights,
+            augment=augment,
+            alpha=self.alpha or _SMALLEST_ALPHA.get(str(self.model), 0.75),
+            epochs=(8 if pretrained else 40) if self.epochs is None else self.epochs,
+            learning_rate=self.learning_rate or (1e-3 if pretrained else 3e-3),
+            unfreeze=self.unfreeze if pretrained else 1.0,
+        )
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from weights that know images."""
+        return self.weights is not None or isinstance(self.model, keras.Model)
+
+    def build_model(self, classes: int) -> keras.Model:
+        """The untrained classifier; a model given by the caller is copied, not changed."""
+        if isinstance(self.model, keras.Model):
+            copy = keras.models.clone_model(self.model)
+            copy.set_weights(self.model.get_weights())
+            return copy
+        if self.model == "squeezenet":
+            return models.squeezenet(classes, image_size=self.image_size)
+        return models.mobilenet(
+            self.model, classes, image_size=self.image_size, alpha=self.alpha, weights=self.weights
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `config.json` holds them; a model given by the caller becomes its name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if isinstance(self.model, keras.Model):
+            values["model"] = self.model.name
+        if isinstance(self.augment, data.Augment):
+            changes = dataclasses.asdict(self.augment)
+            defaults = dataclasses.asdict(data.Augment())
+            values["augment"] = {name: value for name, value in changes.items() if value != defaults[name]}
+        return values
+
+    @classmethod
+    def from_file(cls, path: str | pathlib.Path, **overrides: Any) -> "FinetuneConfig":
+        """Reads a JSON file of field names and values, such as the `config.json` of another run."""
+        values = json.loads(pathlib.Path(path).read_text())
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"{str(path)!r} has options that `finetune` does not know: {unknown}.")
+        values = {**values, **overrides}
+        if isinstance(values.get("augment"), dict):
+            values["augment"] = data.Augment(**values["augment"])
+        return cls(**values)

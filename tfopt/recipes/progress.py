@@ -1,0 +1,88 @@
+"""What a recipe tells the person who waits for it: stages, a bar for each, and results."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class ConsoleProgress:
+    """Live progress bars on a terminal; plain lines where output is no terminal.
+
+    Args:
+        console: Where to write; None is standard output. A `Console(quiet=True)` writes nothing.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+
+    def say(self, message: Any) -> None:
+        """Writes a line, or anything that rich can draw."""
+        self.console.print(message)
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int | None) -> Iterator["Bar"]:
+        """A bar for one piece of work, which stays as a line when it is done."""
+        columns = (
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[status]}"),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield Bar(progress, progress.add_task(title, total=total, status=""))
+
+
+class Bar:
+    """Moves one bar and shows a few words behind it."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self) -> None:
+        """One unit further."""
+        self._progress.update(self._task, advance=1)
+
+    def show(self, status: str) -> None:
+        """Replaces the words behind the bar."""
+        self._progress.update(self._task, status=status)
+
+
+class EpochProgress(keras.callbacks.Callback):
+    """Moves a bar by one for each epoch of `fit`."""
+
+    def __init__(self, bar: Bar) -> None:
+        super().__init__()
+        self._bar = bar
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Shows what this epoch reached."""
+        self._bar.advance()
+        self._bar.show(_words(logs or {}))
+
+
+class BatchProgress(keras.callbacks.Callback):
+    """Moves a bar by one for each batch of `fit`."""
+
+    def __init__(self, bar: Bar) -> None:
+        super().__init__()
+        self._bar = bar
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """One batch further."""
+        self._bar.advance()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Shows what this epoch reached."""
+        self._bar.show(_words(logs or {}))
+
+
+def _words(logs: dict[str, float]) -> str:
+    words = [f"loss {logs['loss']:.3f}"] if "loss" in logs else []
+    if "val_accuracy" in logs:
+        words.append(f"validation {logs['val_accuracy']:.1%}")
+    return ", ".join(words)

@@ -1,0 +1,56 @@
+"""What every stage of a recipe needs: options, images, devices and a place to report progress."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfopt import data
+from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.progress import ConsoleProgress
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """The surroundings of a stage.
+
+    Args:
+        config: Resolved options.
+        images: The data set, resized; `validation` and `test` exist.
+        strategy: Where the models live.
+        progress: Where to report.
+    """
+
+    config: FinetuneConfig
+    images: data.ImageDataset
+    strategy: tf.distribute.Strategy
+    progress: ConsoleProgress
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.images.class_names)
+
+    def plain(self, split: str) -> tf.data.Dataset:
+        """Batches of one split in a fixed order, as they are, with one-hot labels."""
+        dataset = getattr(self.images, split)
+        batches = data.pipeline(dataset, self.config.batch_size, shuffle=False, seed=self.config.seed)
+        return self._one_hot(batches)
+
+    def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:
+        """Augmented batches of the training split with one-hot or mixed labels."""
+        return self._one_hot(
+            data.pipeline(
+                self.images.train,
+                self.config.batch_size,
+                augment=self.config.augment,
+                shuffle=shuffle,
+                seed=self.config.seed,
+                first_epoch=first_epoch,
+                classes=self.classes,
+            )
+        )
+
+    def _one_hot(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        if batches.element_spec[1].dtype.is_floating:
+            return batches  # MixUp and CutMix gave soft labels
+        return batches.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))

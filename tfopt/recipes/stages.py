@@ -1,0 +1,103 @@
+"""Stages 2 to 4: all layers, pruning, and quantization-aware training."""
+
+from collections.abc import Sequence
+
+import keras
+
+from tfopt import callbacks, compress, optimizers, schedules
+from tfopt.recipes.best import KeepBest
+from tfopt.recipes.progress import BatchProgress
+from tfopt.recipes.setting import Setting
+
+LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
+WEIGHT_DECAY = 1e-2
+WARMUP = 0.1  # share of the updates
+COMPRESSION_RATE = 0.3  # of the second stage's learning rate, for pruning and quantization
+
+History = dict[str, list[float]]
+
+
+def train_all(model: keras.Model, setting: Setting) -> History:
+    """Fine-tunes a pretrained model from the top down, or trains a random one; keeps the best epoch.
+
+    Low layers keep their weights (`unfreeze`), those above learn the faster the higher they are. The
+    batch-norm statistics and scales of a pretrained model stay as they are: a small data set knows them
+    worse. What is evaluated and kept is an average of the weights over the last epoch.
+    """
+    config = setting.config
+    if config.pretrained:
+        freeze_below(model, config.unfreeze)
+    lowest = LOWEST_MULTIPLIER if config.pretrained else 1.0
+    groups = [
+        *optimizers.discriminative(model, lowest),
+        *optimizers.no_decay_on_norm_and_bias(model),
+    ]
+    updates = len(setting.training())
+    averaging = callbacks.WeightAveraging(
+        decay=max(0.0, 1 - 1 / updates),
+        batch_norm_data=None if config.pretrained else setting.training(shuffle=False).take(16),
+    )
+    return fit(model, setting, "fine-tuning", config.epochs, config.learning_rate, groups, [averaging])
+
+
+def prune(model: keras.Model, setting: Setting) -> History:
+    """Brings every large kernel to the wanted sparsity while training goes on; keeps the last epoch."""
+    config = setting.config
+    pruning = compress.Pruning(config.sparsity)
+    rate = COMPRESSION_RATE * config.learning_rate
+    groups = optimizers.no_decay_on_norm_and_bias(model)
+    return fit(model, setting, "pruning", config.compress_epochs, rate, groups, [pruning], keep_best=False)
+
+
+def quantize(model: keras.Model, setting: Setting) -> History:
+    """Trains a model of `quantize_aware`; keeps the best epoch."""
+    config = setting.config
+    rate = COMPRESSION_RATE * config.learning_rate
+    groups = optimizers.no_decay_on_norm_and_bias(model)
+    pruning = [compress.Pruning(config.sparsity)] if config.sparsity else []
+    return fit(model, setting, "quantization", config.compress_epochs, rate, groups, pruning)
+
+
+def fit(
+    model: keras.Model,
+    setting: Setting,
+    title: str,
+    epochs: int,
+    learning_rate: float,
+    groups: Sequence[optimizers.Group],
+    extra: Sequence[keras.callbacks.Callback] = (),
+    keep_best: bool = True,
+) -> History:
+    """Compiles with AdamW, warm-up and cosine decay, and trains with validation after every epoch."""
+    train, validation = setting.training(), setting.plain("validation")
+    updates = epochs * len(train)
+    decay = keras.optimizers.schedules.CosineDecay(learning_rate, updates)
+    rate = schedules.Warmup(decay, max(1, int(WARMUP * updates)))
+    with setting.strategy.scope():
+        optimizer = optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY)
+        model.compile(
+            optimizers.ParameterGroups(optimizer, groups),
+            keras.losses.CategoricalCrossentropy(label_smoothing=setting.config.label_smoothing),
+            metrics=["accuracy"],
+        )
+    baseline = model.evaluate(validation, verbose=0, return_dict=True)
+    best = KeepBest((baseline["accuracy"], baseline["loss"])) if keep_best else None
+    with setting.progress.bar(title, updates) as bar:
+        watchers = [*extra, *([best] if best else []), callbacks.TrainingMonitor(), BatchProgress(bar)]
+        try:
+            history = model.fit(
+                train, validation_data=validation, epochs=epochs, verbose=0, callbacks=watchers
+            ).history
+        except KeyboardInterrupt:
+            if best is not None:
+                best.restore()
+            raise
+    return history
+
+
+def freeze_below(model: keras.Model, share: float) -> None:
+    """Leaves the top `share` of the layers with weights trainable, without batch normalization."""
+    weighted = [layer for layer in model.layers if layer.weights]
+    first = len(weighted) - max(1, round(share * len(weighted)))
+    for number, layer in enumerate(weighted):
+        layer.trainable = number >= first and not isinstance(layer, keras.layers.BatchNormalization)
