@@ -8,7 +8,7 @@ act on the sum. A wrapper that only looks at the weights leaves the sum to an in
 
 import abc
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -126,7 +126,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         return config | {"optimizer": inner} | _arguments.own_config(self, config | {"optimizer": None})
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "OptimizerWrapper":
         """The reverse of `get_config`."""
         inner = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
         return cls(**{**config, "optimizer": inner})

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import keras
 
@@ -51,7 +51,7 @@ class Group:
         return asdict(self) | {"match": self.match if isinstance(self.match, str) else list(self.match)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> "Group":
         """The reverse of `get_config`."""
         return cls(**config)
 

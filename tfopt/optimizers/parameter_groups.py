@@ -1,7 +1,7 @@
 """ParameterGroups: a learning rate and a weight decay per part of a model."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -91,7 +91,7 @@ class ParameterGroups(OptimizerWrapper):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ParameterGroups":
         """The reverse of `get_config`."""
         groups = [Group.from_config(group) for group in config["groups"]]
         return super().from_config({**config, "groups": groups}, custom_objects)
