@@ -12,7 +12,7 @@ from tfopt.models.mobilenet import NAMES, image_shape
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A dataclass field with the text that `--help` shows."""
+    """A dataclass field with the text that `--help` shows and the `choices` it takes."""
     return dataclasses.field(default=default, metadata={"help": help, **metadata})
 
 
@@ -61,15 +61,16 @@ class FinetuneConfig:
         TypeError: If a value is of the wrong type.
     """
 
+    # Those of a plain type whose default is None are numbers once `resolved`.
     model: str | keras.Model = option("mobilenet", "network", choices=(*NAMES, "squeezenet"))
     weights: str | None = option("auto", "'imagenet', the path of an .h5 or .keras file, or 'none': random")
-    alpha: float | None = option(None, "width multiplier of a MobileNet")
-    image_size: int | None = option(None, "height and width in pixels")
-    epochs: int | None = option(None, "epochs of the second stage, in which convolutions train too")
+    alpha: float = option(None, "width multiplier of a MobileNet")
+    image_size: int = option(None, "height and width in pixels")
+    epochs: int = option(None, "epochs of the second stage, in which convolutions train too")
     head_epochs: int = option(10, "epochs of the first stage, in which only the classifier trains")
     unfreeze: float = option(0.5, "share of the layers, from the top, that train in the second stage")
     batch_size: int = option(32, "images per update")
-    learning_rate: float | None = option(None, "peak learning rate of the second stage")
+    learning_rate: float = option(None, "peak learning rate of the second stage")
     label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
     augment: Any = option("auto", "how training images are varied", choices=(*_AUGMENTATIONS, "none"))
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
@@ -109,8 +110,7 @@ class FinetuneConfig:
         Args:
             data_size: Height and width of the images if they all share it, else None.
         """
-        own = isinstance(self.model, keras.Model)
-        if own:
+        if isinstance(self.model, keras.Model):
             size = self.model.input_shape[1]
         elif self.image_size is not None:
             size = self.image_size
@@ -120,7 +120,7 @@ class FinetuneConfig:
         weights = self.weights
         if weights == "auto":
             weights = "imagenet" if photographs and self.model in NAMES else None
-        pretrained = own or weights is not None
+        pretrained = isinstance(self.model, keras.Model) or weights is not None
         augment = self.augment
         if augment == "auto":
             augment = "standard" if photographs else data.Augment(rotate=10, shift=0.1, zoom=0.1)

@@ -33,6 +33,7 @@ def write_report(
     """Writes `report.html` into the folder and returns its path."""
     images, labels = test_arrays(setting)
     probabilities = file.predict(images)
+    samples, sample_labels = augmented_samples(setting)
     notes = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(
         title=f"Fine-tuning {model.name}",
@@ -41,7 +42,8 @@ def write_report(
         class_counts=setting.images.class_counts,
         models=model_rows(comparison),
         stages=[report.Stage(record.name, record.history, record.seconds) for record in records],
-        **augmented_samples(setting),
+        samples=samples,
+        sample_labels=sample_labels,
         confusion=confusion_matrix(labels, probabilities.argmax(axis=1), setting.classes),
         evaluated_model=comparison.rows[-1].name,
         mistakes=confident_mistakes(model, images, labels, probabilities),
@@ -78,12 +80,12 @@ def model_rows(comparison: Comparison) -> list[report.ModelRow]:
     ]
 
 
-def augmented_samples(setting: Setting) -> dict[str, object]:
+def augmented_samples(setting: Setting) -> tuple[np.ndarray, list[int]]:
     """The first training images as the model sees them."""
     batches = [(images.numpy(), labels.numpy()) for images, labels in setting.training().take(1)]
     images, labels = batches[0]
     pixels = np.clip(np.rint(images[:SAMPLES]), 0, 255).astype("uint8")
-    return {"samples": pixels, "sample_labels": labels[:SAMPLES].argmax(axis=1).tolist()}
+    return pixels, labels[:SAMPLES].argmax(axis=1).tolist()
 
 
 def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

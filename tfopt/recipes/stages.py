@@ -12,7 +12,8 @@ from tfopt.recipes.setting import Setting
 LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
 WEIGHT_DECAY = 1e-2
 WARMUP = 0.1  # share of the updates
-COMPRESSION_RATE = 0.3  # of the second stage's learning rate, for pruning and quantization
+PRUNING_RATE = 0.3  # of the second stage's learning rate
+QUANTIZATION_RATE = 0.03  # likewise: enough to settle the ranges, too little to forget
 
 History = dict[str, list[float]]
 
@@ -43,19 +44,19 @@ def train_all(model: keras.Model, setting: Setting) -> History:
 def prune(model: keras.Model, setting: Setting) -> History:
     """Brings every large kernel to the wanted sparsity while training goes on; keeps the last epoch."""
     config = setting.config
-    pruning = compress.Pruning(config.sparsity)
-    rate = COMPRESSION_RATE * config.learning_rate
+    pruning = compress.Pruning(config.sparsity or 0.0)
+    rate = PRUNING_RATE * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
     return fit(model, setting, "pruning", config.compress_epochs, rate, groups, [pruning], keep_best=False)
 
 
 def quantize(model: keras.Model, setting: Setting) -> History:
-    """Trains a model of `quantize_aware`; keeps the best epoch."""
+    """Trains a model of `quantize_aware`, whose ranges are unknown before; keeps the last epoch."""
     config = setting.config
-    rate = COMPRESSION_RATE * config.learning_rate
+    rate = QUANTIZATION_RATE * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
     pruning = [compress.Pruning(config.sparsity)] if config.sparsity else []
-    return fit(model, setting, "quantization", config.compress_epochs, rate, groups, pruning)
+    return fit(model, setting, "quantization", config.compress_epochs, rate, groups, pruning, keep_best=False)
 
 
 def fit(
@@ -80,13 +81,20 @@ def fit(
             keras.losses.CategoricalCrossentropy(label_smoothing=setting.config.label_smoothing),
             metrics=["accuracy"],
         )
-    baseline = model.evaluate(validation, verbose=0, return_dict=True)
-    best = KeepBest((baseline["accuracy"], baseline["loss"])) if keep_best else None
+    best = None
+    if keep_best:
+        baseline = model.evaluate(validation, verbose=0, return_dict=True)
+        best = KeepBest((baseline["accuracy"], baseline["loss"]))
     with setting.progress.bar(title, updates) as bar:
         watchers = [*extra, *([best] if best else []), callbacks.TrainingMonitor(), BatchProgress(bar)]
         try:
             history = model.fit(
-                train, validation_data=validation, epochs=epochs, verbose=0, callbacks=watchers
+                train,
+                validation_data=validation,
+                epochs=epochs,
+                shuffle=False,  # the pipeline shuffles
+                verbose=0,
+                callbacks=watchers,
             ).history
         except KeyboardInterrupt:
             if best is not None:

@@ -1,0 +1,7 @@
+"""`python -m tfopt` is the `tfopt` command."""
+
+import sys
+
+from tfopt.cli import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""A trained classifier from a file, `.keras` or `.tflite`, behind the same three names."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, final
+
+import keras
+import numpy as np
+
+from tfopt import compress
+from tfopt.data.decode import decode
+from tfopt.recipes.run_folder import stored_class_names
+
+
+@final
+class Classifier:
+    """Probabilities of classes for images, from a `.keras` or `.tflite` file that `finetune` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is neither a `.keras` nor a `.tflite` file, or cannot be loaded.
+    """
+
+    def __init__(self, path: str | pathlib.Path) -> None:
+        self.path = pathlib.Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"`model` must be a file. Received: model={str(path)!r}.")
+        if self.path.suffix not in (".keras", ".tflite"):
+            raise ValueError(f"`model` must be a .keras or .tflite file. Received: model={str(path)!r}.")
+        names: Sequence[str] | None
+        self.model: Any
+        self._predict: Any
+        if self.path.suffix == ".tflite":
+            file = compress.TFLiteModel(self.path)
+            self.model = file
+            self._predict, shape, names = file.predict, file.input_shape, file.class_names
+        else:
+            model = keras.models.load_model(self.path, compile=False)
+            self.model = model
+            self._predict = lambda images: model.predict(images, verbose=0)
+            shape, names = model.input_shape[1:], stored_class_names(self.path)
+        self.image_size: tuple[int, int] = (int(shape[0]), int(shape[1]))
+        self._names = names
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the outputs.
+
+        Raises:
+            ValueError: If the file holds none.
+        """
+        if self._names is None:
+            raise ValueError(f"{str(self.path)!r} holds no class names. Files from `tfopt finetune` do.")
+        return self._names
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities `[examples, classes]` of float32 or uint8 pixels `[examples, height, width, 3]`."""
+        return np.asarray(self._predict(images.astype("float32")))
+
+    def predict_files(self, paths: Sequence[str | pathlib.Path]) -> np.ndarray:
+        """Probabilities `[files, classes]` of image files, resized as in training.
+
+        Raises:
+            BadImageError: If a file is no image.
+        """
+        return self.predict(np.stack([decode(str(path), self.image_size) for path in paths]))
