@@ -350,7 +350,9 @@ CASES = [
         "GradientCentralization",
         lambda: to.GradientCentralization(to.Adam(RATE)),
         partial(gradients.centralized, inner=partial(adam.run, lr=RATE)),
-        gaps={"check_duplicate_rows_equal_the_dense_gradient": "an embedding's rows are not inputs of a unit"},
+        gaps={
+            "check_duplicate_rows_equal_the_dense_gradient": "an embedding's rows are not inputs of a unit"
+        },
         slots=2,
         wraps=True,
     ),
