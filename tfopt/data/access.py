@@ -18,15 +18,16 @@ _ATTRIBUTE = "_tfopt_random_access"
 
 
 class RandomAccess(abc.ABC):
-    """Images and integer labels that can be read by number, inside a tf function.
+    """Images and labels that can be read by number, inside a tf function.
 
     Attributes:
-        labels: int64 [examples].
+        labels: int64 [examples], or float32 [examples, classes] if they are soft.
         image_size: (height, width) if all images share it, else None.
     """
 
     def __init__(self, labels: np.ndarray, image_size: tuple[int, int] | None) -> None:
-        self.labels = np.asarray(labels, np.int64)
+        soft = np.issubdtype(np.asarray(labels).dtype, np.floating)
+        self.labels = np.asarray(labels, np.float32 if soft else np.int64)
         self.image_size = image_size
 
     def __len__(self) -> int:
@@ -36,6 +37,10 @@ class RandomAccess(abc.ABC):
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """uint8 [height, width, 3] of the example with this number."""
 
+    def locate(self, number: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        """The example that stands for `number` in an epoch."""
+        return number
+
     @abc.abstractmethod
     def array(self, index: int) -> np.ndarray:
         """The same, outside a tf function."""
@@ -43,9 +48,11 @@ class RandomAccess(abc.ABC):
     def as_dataset(self) -> tf.data.Dataset:
         """Unbatched (image, label) in order, that `pipeline` can read in any order."""
         labels = tf.constant(self.labels)
-        dataset = tf.data.Dataset.range(len(self)).map(
-            lambda index: (self.image(index), tf.gather(labels, index)), num_parallel_calls=tf.data.AUTOTUNE
-        )
+
+        def read(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self.image(self.locate(number, tf.constant(0, tf.int64))), tf.gather(labels, number)
+
+        dataset = tf.data.Dataset.range(len(self)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
         setattr(dataset, _ATTRIBUTE, self)
         return dataset
 

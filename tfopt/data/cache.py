@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_choice, check_integer, message
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
+from tfopt.data.balance import Rebalanced
 from tfopt.data.decode import decode, resize
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ def cached(
     source = random_access_of(dataset)
     if isinstance(source, (InMemory, OnDisk)) and source.image_size == image_size and cache in ("auto", None):
         return source
+    if isinstance(source, Rebalanced):
+        base = cached(source.base.as_dataset(), image_size, cache, crop_to_aspect_ratio, directory)
+        return source.over(base)
     count = len(source) if source else int(dataset.cardinality())
     needed = max(count, 1) * image_size[0] * image_size[1] * 3
     if cache == "auto":
@@ -83,7 +87,8 @@ def _read(
         dataset = _counted(dataset)
     count = len(source) if source else int(dataset.cardinality())
     images = _temporary_file((count, *size, 3), directory) if disk else np.empty((count, *size, 3), np.uint8)
-    labels: np.ndarray = np.empty(count, np.int64)
+    spec = dataset.element_spec[1]
+    labels: np.ndarray = np.empty((count, *spec.shape), np.int64 if spec.dtype.is_integer else np.float32)
 
     def store(position: int, example: Any) -> None:
         if isinstance(source, Files):

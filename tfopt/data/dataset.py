@@ -1,12 +1,14 @@
 """What `tfopt.data.load` returns: splits, class names and counts."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
 import tensorflow as tf
 
-from tfopt.data.access import RandomAccess
+from tfopt.data.access import RandomAccess, random_access_of
+from tfopt.data.balance import balance
 from tfopt.data.cache import cached, check_image_size
 
 
@@ -59,6 +61,18 @@ class ImageDataset:
         }
         return dataclasses.replace(self, **splits)
 
+    def balanced(
+        self, method: str = "oversample", *, target: Sequence[float] | None = None, seed: int = 0
+    ) -> "ImageDataset":
+        """The same data with the classes of train balanced, as `tfopt.data.balance` does.
+
+        `class_counts["train"]` says what an epoch then has; the counts before are those of this object.
+        """
+        train = balance(self.train, method, target=target, seed=seed)
+        source = random_access_of(train)
+        counts = _count(source.labels, self.class_names) if source else self.class_counts.get("train", [])
+        return dataclasses.replace(self, train=train, class_counts={**self.class_counts, "train": counts})
+
     def splits(self) -> dict[str, tf.data.Dataset | None]:
         """The three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
@@ -69,9 +83,12 @@ def image_dataset(
 ) -> ImageDataset:
     """Assembles an `ImageDataset` from examples that can be read in any order."""
     present = [name for name in ("train", "validation", "test") if name in splits and len(splits[name])]
-    counts: dict[str, list[int]]
-    counts = {name: np.bincount(splits[name].labels, minlength=len(class_names)).tolist() for name in present}
+    counts: dict[str, list[int]] = {name: _count(splits[name].labels, class_names) for name in present}
     datasets = {name: splits[name].as_dataset() for name in counts}
     return ImageDataset(
         datasets["train"], datasets.get("validation"), datasets.get("test"), class_names, counts, skipped
     )
+
+
+def _count(labels: np.ndarray, class_names: tuple[str, ...]) -> list[int]:
+    return np.bincount(labels, minlength=len(class_names)).tolist()

@@ -142,13 +142,13 @@ class _Reader:
         return self.augment.batch(images, labels, classes=self.classes, **where)
 
     def _example(self, index: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label = self.source.image(index), tf.gather(self.labels, index)
+        image, label = self.source.image(self.source.locate(index, epoch)), tf.gather(self.labels, index)
         if self.augment is not None:
             return self.augment.image(image, seed=self.seed, epoch=epoch, index=index), label
         return tf.cast(image, tf.float32), label
 
     def _nothing(self) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.zeros([*self.source.image_size, 3]), tf.constant(0, tf.int64)
+        return tf.zeros([*self.source.image_size, 3]), tf.zeros_like(self.labels[0])
 
 
 def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,7 +1,7 @@
 """Changes of colour and sharpness, each as Pillow's ImageOps and ImageEnhance define it.
 
 Images are float32 [height, width, 3] in [0, 255]; so are results. Pillow works on whole numbers, so
-results agree with it within 1.5 grey levels for images of whole numbers.
+results agree with it within 2 grey levels for images of whole numbers.
 """
 
 from typing import TypeAlias
