@@ -5,6 +5,7 @@ from tfopt.data.balance import balance, class_weights, weighted
 from tfopt.data.batching import ramped_batches
 from tfopt.data.dataset import ImageDataset
 from tfopt.data.decode import BadImageError
+from tfopt.data.integrity import ImageCheck, check_images
 from tfopt.data.order import Position
 from tfopt.data.pipeline import pipeline
 from tfopt.data.sources import load
@@ -12,9 +13,11 @@ from tfopt.data.sources import load
 __all__ = [
     "Augment",
     "BadImageError",
+    "ImageCheck",
     "ImageDataset",
     "Position",
     "balance",
+    "check_images",
     "class_weights",
     "load",
     "pipeline",

@@ -86,6 +86,13 @@ def walk_files(root: str) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
+def split_and_class(directory: str, path: str) -> tuple[str, str]:
+    """The split ("train" if the folder has none) and the class of a file below the folder."""
+    parts = os.path.relpath(path, directory).split(os.sep)
+    split = _SPLITS.get(parts[0].lower()) if len(parts) > 2 else None
+    return (split, parts[1]) if split else ("train", parts[0])
+
+
 def _subfolders(directory: str) -> list[str]:
     if not os.path.isdir(directory):
         return []

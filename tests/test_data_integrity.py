@@ -1,0 +1,83 @@
+"""`check_images`, and mutated files that must be read, skipped or named but never crash."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfopt.data import BadImageError, check_images
+from tfopt.data.decode import decode
+
+
+def save(path, seed, size=(40, 40), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def test_finds_each_kind_and_only_it(tmp_path):
+    for split in ("train", "test"):
+        for i, name in enumerate(("a", "b")):
+            save(tmp_path / split / name / "ok.png", hash((split, i)) % 1000)
+    assert check_images(tmp_path).ok and "fine" in str(check_images(tmp_path))
+    save(tmp_path / "train" / "a" / "leak.png", 1)
+    save(tmp_path / "test" / "a" / "copy.png", 1)
+    save(tmp_path / "train" / "b" / "two.png", 2)
+    save(tmp_path / "train" / "a" / "labels.png", 2)
+    save(tmp_path / "train" / "a" / "tiny.png", 3, (4, 50))
+    save(tmp_path / "train" / "a" / "grey.png", 4, mode="L")
+    (tmp_path / "train" / "a" / "empty.jpg").write_bytes(b"")
+    found = check_images(tmp_path, progress=True)
+    assert not found.ok and found.files == 11
+    assert [path.split("/")[-1] for path, _ in found.unreadable] == ["empty.jpg"]
+    assert [path.split("/")[-1] for path, _ in found.tiny] == ["tiny.png"]
+    assert [mode for _, mode in found.odd_modes] == ["L"]
+    assert len(found.duplicates) == 2 and len(found.leaks) == 1 and len(found.conflicts) == 1
+    assert any("leak.png" in path for path in found.leaks[0])
+    for word in ("needs attention", "several splits", "several classes", "empty.jpg", "tiny.png"):
+        assert word in str(found)
+    with pytest.raises(ValueError, match="directory"):
+        check_images(tmp_path / "nowhere")
+
+
+def mutated(rng, content):
+    """Truncated, bits flipped, zeroed, or with a huge number in the header."""
+    data = bytearray(content)
+    kind = rng.integers(5)
+    if kind == 0:
+        data = data[: rng.integers(len(data))]
+    elif kind == 1:
+        for place in rng.integers(0, len(data), 1 + rng.integers(20)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 2:
+        start = rng.integers(len(data))
+        data[start : start + 30] = bytes(30)
+    elif kind == 3:
+        start = rng.integers(2, 30)
+        data[start : start + 4] = b"\x7f\xff\xff\xff"
+    else:
+        data = bytearray(rng.bytes(200))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("count", [50, pytest.param(500, marks=pytest.mark.full)])
+def test_mutated_files_are_read_or_named(tmp_path, count):
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (24, 30, 3), dtype=np.uint8))
+    kinds = {}
+    for kind in ("jpeg", "png", "gif", "webp", "bmp"):
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        kinds[kind] = buffer.getvalue()
+    named = 0
+    for number in range(count):
+        kind = list(kinds)[number % len(kinds)]
+        path = tmp_path / f"{number}.{list(kinds)[(number // 7) % len(kinds)]}"
+        path.write_bytes(mutated(rng, kinds[kind]))
+        try:
+            assert decode(str(path), (8, 8)).shape == (8, 8, 3)
+        except BadImageError as error:
+            named += 1
+            assert str(path) in str(error)
+    assert 0.3 * count < named < count
