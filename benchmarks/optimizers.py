@@ -109,11 +109,13 @@ def embedding(count: int) -> None:
         "keras Adam": ko.Adam,
         "keras Adagrad": ko.Adagrad,
     }
-    steps = {}
-    for name, make in makers.items():
-        table, optimizer = keras.Variable(tf.random.normal((100_000, 64)), name="table"), make()
+
+    def row_stepper(optimizer: keras.optimizers.Optimizer) -> Callable[[], None]:
+        table = keras.Variable(tf.random.normal((100_000, 64)), name="table")
         optimizer.build([table])
-        steps[name] = tf.function(lambda o=optimizer, t=table: o.apply([slices], [t]))
+        return tf.function(lambda: optimizer.apply([slices], [table]))
+
+    steps = {name: row_stepper(make()) for name, make in makers.items()}
     median = {name: float(np.median(values)) for name, values in rounds(steps, count).items()}
     print("embedding 100,000 x 64, 256 rows")
     for ours, other in (("LazyAdam", "keras Adam"), ("Adagrad", "keras Adagrad")):
