@@ -8,9 +8,11 @@ from tfopt.data.decode import BadImageError
 from tfopt.data.integrity import ImageCheck, check_images
 from tfopt.data.order import Position
 from tfopt.data.pipeline import pipeline
+from tfopt.data.reduce import PCA, embed_2d
 from tfopt.data.sources import load
 
 __all__ = [
+    "PCA",
     "Augment",
     "BadImageError",
     "ImageCheck",
@@ -19,6 +21,7 @@ __all__ = [
     "balance",
     "check_images",
     "class_weights",
+    "embed_2d",
     "load",
     "pipeline",
     "ramped_batches",
