@@ -81,7 +81,7 @@ def test_int8_file_of_a_quantize_aware_model(trained, tmp_path, input_type):
 
 
 def test_zeros_and_patterns_are_read_from_the_file(tmp_path):
-    model = keras.Sequential([keras.Input((8,)), L.Dense(16, name="dense"), L.Dense(4)])
+    model = keras.Sequential([keras.Input((8,)), L.Dense(16), L.Dense(4, name="out")])
     kernel = RNG.normal(size=(8, 16)).astype("float32")
     kernel[::2] = 0.0
     model.layers[0].kernel.assign(kernel)

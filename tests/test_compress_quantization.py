@@ -109,3 +109,43 @@ def test_pattern_becomes_integer_kernels_within_one_bit(pattern, tmp_path):
     assert not others, others
     assert np.mean(wrong > 1.01) <= 0.01
     np.testing.assert_array_equal(model(images).numpy(), before)  # the original is not touched
+
+
+def test_dead_activations_do_not_break_the_file(tmp_path):
+    """A range of width zero makes XNNPACK refuse the file, or end the process."""
+    inputs = keras.Input(SHAPE)
+    gate = L.ReLU()(L.Conv2D(8, 1, name="dead")(inputs))
+    model = keras.Model(inputs, L.Multiply()([inputs, gate]))
+    model.get_layer("dead").bias.assign(np.full(8, -100.0))
+    images = RNG.normal(size=(8, *SHAPE)).astype("float32")
+    quantized = quantize_aware(model)
+    quantized(images, training=True)
+    ranges = [layer for layer in quantized.layers if isinstance(layer, FakeQuantize)]
+    assert all(float(layer.high - layer.low) > 9e-4 for layer in ranges)
+    assert np.abs(export(quantized, tmp_path / "p.tflite", "int8", images).predict(images)).max() < 1e-3
+
+
+def test_layers_without_rule_are_named_with_the_ways_out(tmp_path):
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, L.Conv2D(4, 1)(L.PReLU(name="odd")(inputs)))
+    with pytest.raises(ValueError, match=r"odd \(PReLU\).*skip=.*scheme="):
+        quantize_aware(model)
+    with pytest.raises(ValueError, match="`skip` must be names of layers"):
+        quantize_aware(model, skip=["nope"])
+    assert any(layer.name == "odd" for layer in quantize_aware(model, skip=["odd"]).layers)
+
+
+def test_nested_model_saves_loads_and_keeps_the_original(tmp_path):
+    base = keras.Sequential([keras.Input(SHAPE), L.Conv2D(8, 3), L.BatchNormalization(), L.ReLU()])
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(base(inputs, training=False))))
+    images = RNG.normal(size=(32, *SHAPE)).astype("float32")
+    before = [value.copy() for value in model.get_weights()]
+    quantized = quantize_aware(model)
+    quantized.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    quantized.fit(images, RNG.integers(0, 3, 32), epochs=2, verbose=0)
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    quantized.save(tmp_path / "q.keras")
+    again = keras.models.load_model(tmp_path / "q.keras")
+    np.testing.assert_array_equal(again.predict(images, verbose=0), quantized.predict(images, verbose=0))

@@ -148,9 +148,7 @@ class TFLiteModel:
                 "without the TFL3 mark."
             )
         try:
-            interpreter = _interpreter_class()(
-                model_content=self.content, num_threads=self.threads, **options
-            )
+            interpreter = _interpreter_class()(model_path=str(self.path), num_threads=self.threads, **options)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(

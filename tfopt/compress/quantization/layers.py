@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfopt._checks import check_number
 
 _SMALLEST = 1e-8  # an all-zero channel still needs a scale
+_NARROWEST = 1e-3  # XNNPACK refuses ratios of scales above 256, which a dead activation would give
 
 
 @final
@@ -85,8 +86,9 @@ class FakeQuantize(keras.layers.Layer):
 
     def _follow(self, inputs: tf.Tensor) -> None:
         old = tf.where(tf.convert_to_tensor(self.batches) > 0, self.momentum, 0.0)
-        for variable, end in ((self.low, tf.reduce_min), (self.high, tf.reduce_max)):
-            seen = end(tf.concat([[0.0], tf.reshape(end(inputs), [1])], axis=0))
+        low = tf.minimum(tf.reduce_min(inputs), 0.0)
+        high = tf.maximum(tf.reduce_max(inputs), low + _NARROWEST)
+        for variable, seen in ((self.low, low), (self.high, tf.maximum(high, 0.0))):
             variable.assign(old * variable + (1.0 - old) * tf.stop_gradient(seen))
         self.batches.assign_add(1.0)
 
