@@ -1,0 +1,175 @@
+"""The main job on small real data: results, files, resumption, reproducibility, bad options."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import tfopt
+from tfopt.cli import main
+from tfopt.recipes.best import KeepBest
+from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.run_folder import RunFolder, StageRecord, stored_class_names
+
+QUIET = ConsoleProgress(Console(quiet=True))
+
+
+def digits(count=300):
+    """A share of the embedded digits, in splits."""
+    images, labels = (np.asarray(values) for values in _digits())
+    cuts = {"train": slice(0, count // 3), "validation": slice(count // 3, count // 2)}
+    cuts["test"] = slice(count // 2, count * 2 // 3)
+    return {name: (images[cut], labels[cut]) for name, cut in cuts.items()}
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return np.repeat((found.images * 15.9).astype("uint8")[..., None], 3, -1), found.target
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One short run with every step: training, pruning, quantization, export, report."""
+    output = tmp_path_factory.mktemp("runs") / "digits"
+    options = dict(weights=None, alpha=0.25, epochs=1, compress_epochs=1, sparsity=0.5, output=str(output))
+    return output, options, tfopt.finetune(digits(), progress=QUIET, **options)
+
+
+def test_the_whole_job_leaves_a_verified_file_and_a_report(run):
+    output, _, result = run
+    assert [row.name for row in result.comparison.rows] == ["float", "pruned", "int8 (Keras)", "int8 file"]
+    assert set(result.history) == {"fine-tuning", "pruning", "quantization"}
+    file = tfopt.compress.TFLiteModel(result.tflite_path)
+    assert tuple(file.class_names) == result.class_names
+    assert file.inspect().sparsity > 0.3, "quantization must not fill the pruned weights"
+    page = result.report_path.read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert stored_class_names(output / "model.keras") == list(result.class_names)
+    rows = json.loads((output / "comparison.json").read_text())["rows"]
+    assert rows[-1]["bytes"] == (output / "model.tflite").stat().st_size
+
+
+def test_the_same_command_takes_up_a_finished_run_and_refuses_another(run):
+    output, options, result = run
+    stages = {path.name: path.stat().st_mtime_ns for path in (output / "stages").iterdir()}
+    again = tfopt.finetune(digits(), progress=QUIET, **options)
+    assert {path.name: path.stat().st_mtime_ns for path in (output / "stages").iterdir()} == stages
+    for old, new in zip(result.model.get_weights(), again.model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    with pytest.raises(FileExistsError, match="holds another run: seed differ"):
+        tfopt.finetune(digits(), progress=QUIET, **{**options, "seed": 1})
+
+
+def test_predict_and_evaluate_work_on_both_files(run, tmp_path, capsys):
+    output, _, result = run
+    images, labels = digits()["test"]
+    Image.fromarray(images[0]).save(tmp_path / "digit.png")
+    for name in ("model.keras", "model.tflite"):
+        assert main(["predict", str(output / name), str(tmp_path / "digit.png"), "--top", "2"]) == 0
+        line = capsys.readouterr().out
+        assert line.startswith(f"{tmp_path / 'digit.png'}: ") and line.count("%") == 2
+    test = {"train": (images, labels), "test": (images, labels)}
+    comparison = tfopt.recipes.evaluate(output / "model.tflite", test)
+    assert comparison.rows[0].accuracy == pytest.approx(result.comparison["int8 file"].accuracy)
+
+
+def test_interruption_keeps_what_is_trained(tmp_path, monkeypatch):
+    def stop(self, logs=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KeepBest, "on_train_end", stop)
+    options = dict(weights=None, epochs=1, output=str(tmp_path / "run"))
+    with pytest.raises(KeyboardInterrupt):
+        tfopt.finetune(digits(90), progress=QUIET, **options)
+    assert keras.models.load_model(tmp_path / "run" / "model.keras").output_shape == (None, 10)
+
+
+def test_keep_best_never_ends_worse_than_it_began():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    keep = KeepBest(baseline=(0.9, 1.0))
+    keep.set_model(model)
+    start = model.get_weights()
+    keep.on_train_begin()
+    for accuracy, loss, better in [(0.8, 0.1, False), (0.9, 1.5, False), (0.9, 0.5, True)]:
+        model.set_weights([weight + 1 for weight in model.get_weights()])
+        kept = model.get_weights()
+        keep.on_epoch_end(0, {"val_accuracy": accuracy, "val_loss": loss})
+        keep.restore()
+        expected = kept if better else start
+        np.testing.assert_array_equal(model.get_weights()[0], expected[0])
+
+
+def test_options_resolve_by_the_data():
+    photographs = tfopt.FinetuneConfig().resolved(None)
+    assert (photographs.image_size, photographs.weights, photographs.alpha) == (224, "imagenet", 0.25)
+    drawings = tfopt.FinetuneConfig().resolved((8, 8))
+    assert (drawings.image_size, drawings.weights, drawings.unfreeze) == (32, None, 1.0)
+    assert drawings.augment.flip is None, "a mirrored digit is another character"
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (dict(model="resnet"), "model"),
+        (dict(epochs=-1), "epochs"),
+        (dict(sparsity=1.0), "sparsity"),
+        (dict(learning_rate=float("nan")), "learning_rate"),
+        (dict(quantization="int4"), "quantization"),
+        (dict(augment="wild"), "augment"),
+        (dict(unfreeze=0.0), "unfreeze"),
+    ],
+)
+def test_bad_options_are_named(options, word):
+    with pytest.raises(ValueError, match=f"`{word}` must be"):
+        tfopt.FinetuneConfig(**options)
+
+
+def test_config_survives_a_file(tmp_path):
+    config = tfopt.FinetuneConfig(seed=3, augment=tfopt.data.Augment(rotate=5.0))
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    assert tfopt.FinetuneConfig.from_file(tmp_path / "config.json") == config
+    (tmp_path / "bad.json").write_text('{"sead": 3}')
+    with pytest.raises(ValueError, match="sead"):
+        tfopt.FinetuneConfig.from_file(tmp_path / "bad.json")
+
+
+def test_run_folder_refuses_files_that_are_not_its_own(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="something else"):
+            RunFolder(tmp_path, {"seed": 0}, overwrite)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_stage_counts_only_with_its_model(tmp_path):
+    folder = RunFolder(tmp_path / "run", {"seed": 0}, False)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    folder.finish(StageRecord("head", {"loss": [1.0]}, 2.0), model)
+    again = RunFolder(tmp_path / "run", {"seed": 0}, False)
+    assert again.finished("head") == StageRecord("head", {"loss": [1.0]}, 2.0)
+    again.model_path("head").unlink()
+    assert again.finished("head") is None
+
+
+def test_command_line_reports_errors_in_one_line(capsys, tmp_path):
+    assert main(["finetune", "--data", str(tmp_path / "missing"), "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tfopt finetune: ") and "missing" in error and "Traceback" not in error
+    assert main(["predict", str(tmp_path / "no.keras"), "a.jpg"]) == 1
+    with pytest.raises(SystemExit):
+        main(["finetune", "--data", "digits", "--epochs", "many"])
+    assert "invalid int value" in capsys.readouterr().err
+
+
+def test_every_option_is_a_flag(capsys):
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help"])
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(tfopt.FinetuneConfig):
+        assert "--" + field.name.replace("_", "-") in text
