@@ -58,10 +58,9 @@ class PCA(keras.layers.Layer):
         """Creates the weights: all zeros until `adapt`."""
         features = input_shape[-1]
         self.mean = self.add_weight(shape=(features,), initializer="zeros", name="mean")
-        shape = (self.n_components, features)
-        self.components = self.add_weight(shape=shape, initializer="zeros", name="components")
-        shape = (self.n_components,)
-        self.explained_variance = self.add_weight(shape=shape, initializer="ones", name="explained_variance")
+        matrix, vector = (self.n_components, features), (self.n_components,)
+        self.components = self.add_weight(shape=matrix, initializer="zeros", name="components")
+        self.explained_variance = self.add_weight(shape=vector, initializer="ones", name="explained_variance")
         self.total_variance = self.add_weight(shape=(), initializer="ones", name="total_variance")
 
     def adapt(self, data: Any) -> None:
