@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help install demo test test-all lint bench clean
+.PHONY: help install demo test test-parity test-all lint bench clean
 
 help:
 	@echo "make demo       the main job on real embedded data, ending in runs/demo/report.html"
 	@echo "make test       the test suite (at most 20 minutes on 2 cores)"
 	@echo "make test-all   the full numbers: every model, kill point and fuzzed file"
+	@echo "make test-parity  second opinions on the optimizers (installs torch and others)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      every benchmark, with a table at the end"
 
@@ -27,7 +28,12 @@ demo: $(STAMP)
 	$(BIN)/tfopt finetune --data digits --image-size 32 --output runs/demo --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full"
+
+test-parity: $(STAMP)
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/pip install -q numpy pytest optax torch pytorch_optimizer timm schedulefree
+	cd tests && ../.venv-parity/bin/python -m pytest --noconftest -c /dev/null --rootdir . -p no:cacheprovider -q test_parity.py
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest
