@@ -1,0 +1,114 @@
+"""The record of a search: one line per finished trial, on the disk before the next one starts.
+
+It is what a search resumes from: the tuner is asked for its trials again, which it draws reproducibly
+from the seed and the results, and those that the journal knows are not run a second time. So nothing
+but this file must survive a crash, several processes may append to it, and a line cut short by a full
+disk costs one trial.
+"""
+
+import fcntl
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, final
+
+from tfopt._checks import message
+
+
+@final
+@dataclass(frozen=True)
+class Trial:
+    """One run of a search.
+
+    Args:
+        values: The settings it ran with.
+        epochs: How long it trained, or None where the tuner did not say.
+        metrics: What it reported; empty if it failed.
+        seconds: Wall time.
+        error: Why it failed, empty if it did not.
+    """
+
+    values: Mapping[str, Any]
+    epochs: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        """What makes two trials the same."""
+        return json.dumps([as_json(self.values), self.epochs], sort_keys=True)
+
+
+@final
+class Journal:
+    """Reads and appends trials.
+
+    Args:
+        path: The file, made with its folder if need be.
+        header: What must be the same on resuming: space, tuner, seed, data. JSON-able.
+
+    Raises:
+        ValueError: If the file was made with another header.
+    """
+
+    def __init__(self, path: pathlib.Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self._lines()
+        if not lines:
+            self._write({"search": as_json(header)})
+        elif lines[0].get("search") != as_json(header):
+            old = lines[0].get("search", {})
+            changed = sorted(key for key in {*old, *header} if old.get(key) != as_json(header).get(key))
+            fix = f"It was started with other values of {', '.join(changed)}: {old}. Choose another `output`."
+            raise ValueError(message("output", "a new folder or that of the same search", str(path), fix))
+
+    def append(self, trial: Trial) -> None:
+        """Adds a trial, whole and on the disk when this returns."""
+        record = {**asdict(trial), "values": as_json(trial.values), "key": trial.key}
+        self._write(record)
+
+    def trials(self) -> dict[str, Trial]:
+        """All trials by key, the failed ones too. Values are as JSON holds them."""
+        records = [line for line in self._lines() if "key" in line]
+        fields = ("values", "epochs", "metrics", "seconds", "error")
+        return {record["key"]: Trial(**{name: record[name] for name in fields}) for record in records}
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        parsed = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                parsed.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue  # cut short when the process or the disk gave out
+        return parsed
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        """One locked append; begins a new line in case the last one was cut short."""
+        with open(self.path, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            fresh = file.tell() == 0
+            try:
+                file.write((("" if fresh else "\n") + json.dumps(record)).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                text = f"{error.strerror}. The earlier trials are safe in {self.path}: make room, run again"
+                raise OSError(error.errno, text) from error
+
+
+def as_json(value: Any) -> Any:
+    """The value as JSON gives it back; NaN and objects that JSON does not know become text."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, int | float | str | None) else repr(value)

@@ -1,0 +1,77 @@
+"""One number per trial out of its metrics, and the trials that no other beats in everything."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+from tfopt._checks import check_choice, check_number, message
+
+LESS_IS_BETTER = ("loss", "bytes", "bytes_zipped", "latency_ms", "seconds", "parameters")
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """What a search looks for.
+
+    A trade-off is stated as what one halving is worth: `{"bytes": 0.01}` says that a file of half the size
+    may cost one point of accuracy.
+
+        score = metric - sum_k price_k * log2(metric_k)        (+ if the metric is minimised)
+
+    Args:
+        metric: Name of a metric that every trial reports.
+        direction: "max" or "min"; None takes "min" for losses, bytes and times, "max" for the rest.
+        trade_off: Metric -> price of one doubling of it, >= 0, in units of `metric`.
+
+    Example:
+        >>> Objective("accuracy", trade_off={"bytes": 0.01}).score({"accuracy": 0.9, "bytes": 1024})
+        0.8
+    """
+
+    metric: str = "accuracy"
+    direction: Literal["max", "min"] | None = None
+    trade_off: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        inferred = "min" if self.metric.removeprefix("val_") in LESS_IS_BETTER else "max"
+        object.__setattr__(self, "direction", self.direction or inferred)
+        check_choice("direction", self.direction, ("max", "min"))
+        for name, price in self.trade_off.items():
+            check_number(f"trade_off[{name!r}]", price, minimum=0)
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The number to maximise or minimise; NaN if a metric is not finite.
+
+        Raises:
+            ValueError: If the trial did not report a metric that is asked for.
+        """
+        for name in (self.metric, *self.trade_off):
+            if name not in metrics:
+                expected = "one of the metrics that a trial reports: " + ", ".join(sorted(metrics))
+                raise ValueError(message("objective", expected, name))
+        sign = 1 if self.direction == "min" else -1
+        prices = (price * _log2(metrics[name]) for name, price in self.trade_off.items())
+        return float(metrics[self.metric]) + sign * sum(prices)
+
+
+def pareto(points: Sequence[Mapping[str, float]], more: str, less: str) -> list[int]:
+    """Indices of the points that no other equals or beats in both metrics, by rising cost.
+
+    Args:
+        points: Metrics of each trial.
+        more: The metric of which more is better.
+        less: The metric of which less is better.
+    """
+    usable = [i for i, p in enumerate(points) if math.isfinite(p.get(more, math.nan) + p.get(less, math.nan))]
+    usable.sort(key=lambda i: (points[i][less], -points[i][more]))
+    front: list[int] = []
+    for i in usable:
+        if not front or points[i][more] > points[front[-1]][more]:
+            front.append(i)
+    return front
+
+
+def _log2(value: float) -> float:
+    return math.log2(value) if value > 0 and math.isfinite(value) else math.nan

@@ -1,0 +1,69 @@
+"""What a search found, and the files it leaves behind."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from tfopt.tune.journal import Trial, as_json
+from tfopt.tune.objective import Objective, pareto
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Args:
+        trials: Every trial, failed ones included, in the order in which they ended.
+        objective: What was looked for.
+        folder: Where `trials.jsonl` and `best.json` lie.
+    """
+
+    trials: Sequence[Trial]
+    objective: Objective
+    folder: pathlib.Path
+
+    @property
+    def completed(self) -> list[Trial]:
+        """The trials that did not fail, the best first."""
+        sign = 1 if self.objective.direction == "min" else -1
+        done = [trial for trial in self.trials if not trial.error]
+        return sorted(done, key=lambda trial: sign * self.objective.score(trial.metrics))
+
+    @property
+    def best(self) -> Trial:
+        """The best trial.
+
+        Raises:
+            RuntimeError: If no trial came to its end; the message has the error of the last one.
+        """
+        if not self.completed:
+            last = self.trials[-1].error if self.trials else "there was no time for a single one"
+            raise RuntimeError(f"None of {len(self.trials)} trials came to its end. The last one: {last}")
+        return self.completed[0]
+
+    def pareto(self, less: str, more: str | None = None) -> list[Trial]:
+        """The trials that no other beats in both metrics, the cheapest first.
+
+        Args:
+            less: The metric of which less is better, such as "bytes" or "latency_ms".
+            more: The metric of which more is better; the objective's by default.
+        """
+        trials = self.completed
+        front = pareto([trial.metrics for trial in trials], more or self.objective.metric, less)
+        return [trials[index] for index in front]
+
+    def write_best(self, fixed: Mapping[str, Any]) -> pathlib.Path:
+        """Writes the best settings over the fixed ones to `best.json`, for `tfopt finetune --config`.
+
+        Args:
+            fixed: The settings that were not searched.
+        """
+        path = self.folder / "best.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({**as_json(fixed), **as_json(self.best.values)}, indent=2) + "\n")
+        os.replace(partial, path)
+        return path

@@ -1,0 +1,161 @@
+"""`search`: better settings for the main job, or for any training function, found by trying them."""
+
+import logging
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tfopt._checks import check_choice, check_integer, check_number
+from tfopt._optional import require
+from tfopt.recipes.config import FinetuneConfig
+from tfopt.tune.finetuning import check_settings, default_space, evaluate_finetuning, held_back
+from tfopt.tune.journal import Journal, Trial
+from tfopt.tune.objective import Objective
+from tfopt.tune.result import SearchResult
+from tfopt.tune.space import Range, Space, check_space, describe, hyperparameters, values_of
+from tfopt.tune.tuner import TUNERS, is_worker, make_oracle, run_trials
+
+Evaluate = Callable[[dict[str, Any], int | None], Mapping[str, float]]
+_log = logging.getLogger(__name__)
+
+
+def search(
+    data: Any,
+    space: Space | None = None,
+    *,
+    tuner: str = "hyperband",
+    objective: str | Objective = "accuracy",
+    trials: int = 20,
+    seconds: float | None = None,
+    epochs: int = 9,
+    config: FinetuneConfig | None = None,
+    evaluate: Evaluate | None = None,
+    output: str | pathlib.Path = "runs/search",
+    seed: int = 0,
+) -> SearchResult:
+    """Tries settings of the main job, or of your own training function, and keeps the best.
+
+    The test split is never looked at: trials are scored on the validation split. Run it again with the
+    same arguments to go on where it stopped; trials that ended are not run a second time. Started by
+    `tfopt launch --tuner`, one process hands out the trials and the others run them.
+
+    Do not use it for a setting that can be measured without training, such as `jit_compile` or the number
+    of threads: `tune_throughput` finds those in a minute.
+
+    Args:
+        data: What `tfopt.data.load` takes or returns. With `evaluate`: None, or a name for the journal.
+        space: Setting -> list of values or `Range`. With `evaluate` any names; else fields of
+            `FinetuneConfig`, by default those that matter most.
+        tuner: "hyperband" (short trials first, the best again and longer), "bayesian" (a Gaussian process
+            on the results), "random", or "grid" (every combination; a range gives ten values).
+        objective: Name of a metric of the trials, or an `Objective` with a trade-off.
+        trials: Most trials to run, >= 1.
+        seconds: Wall time after which no new trial begins; None sets no limit.
+        epochs: The longest training that Hyperband gives to a trial, >= 1; the other tuners leave the
+            epochs to the settings.
+        config: Settings of the main job that are not searched.
+        evaluate: Trains and scores: (values, epochs or None) -> metrics. Any model, optimizer and callback
+            fits in it. An exception or a NaN makes a failed trial, not the end of the search.
+        output: Folder of the results: `trials.jsonl` and `best.json`.
+        seed: Decides what is drawn.
+
+    Raises:
+        ValueError: If the space is empty or has names that are no settings, no trial reports the
+            objective, or `output` holds a search over something else.
+        RuntimeError: If every trial failed.
+
+    Example:
+        >>> space = {"rate": Range(0.01, 1.0, log=True), "layers": [1, 2, 3]}
+        >>> def evaluate(values, epochs):
+        ...     return {"accuracy": 1 - abs(values["rate"] - 0.1) - 0.01 * values["layers"]}
+        >>> result = search(None, space, evaluate=evaluate, tuner="random", trials=9)
+        >>> sorted(result.best.values)
+        ['layers', 'rate']
+
+    References:
+        Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 2018.
+        arXiv:1603.06560
+    """
+    check_choice("tuner", tuner, TUNERS)
+    check_integer("trials", trials, minimum=1)
+    check_integer("epochs", epochs, minimum=1)
+    if seconds is not None:
+        check_number("seconds", seconds, minimum=0, open_minimum=True)
+    wanted = Objective(objective) if isinstance(objective, str) else objective
+    folder, fixed = pathlib.Path(output), config or FinetuneConfig()
+    if evaluate is None:
+        checked = check_settings(check_space(default_space(fixed) if space is None else space))
+        images = held_back(data, fixed)
+        data, kept = images.class_counts, fixed.to_dict()
+        evaluate = evaluate_finetuning(images, fixed, folder)
+    else:
+        checked, kept = check_space(space), {}
+    header = {"space": describe(checked), "tuner": tuner, "seed": seed, "epochs": epochs, "data": data}
+    journal = Journal(folder / "trials.jsonl", header)
+    runner = _Runner(journal, checked, evaluate, wanted)
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    oracle = make_oracle(
+        tuner,
+        hyperparameters(checked),
+        direction=str(wanted.direction),
+        epochs=epochs,
+        seed=seed,
+        has_budget=lambda count: count < trials and time.monotonic() < until,
+    )
+    try:
+        run_trials(oracle, runner.run, runner.failed)
+    finally:  # an interrupted search has results too
+        result = SearchResult(list(journal.trials().values()), wanted, folder)
+        if result.completed and not is_worker():
+            result.write_best(kept)
+    _ = result.best  # or the error that says why there is none
+    return result
+
+
+class _Runner:
+    """Runs what the tuner draws, unless the journal has it already, and records what came of it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        space: Mapping[str, Range | list[Any]],
+        evaluate: Evaluate,
+        objective: Objective,
+    ) -> None:
+        self._journal, self._space = journal, space
+        self._evaluate, self._objective = evaluate, objective
+
+    def run(self, drawn: dict[str, Any], epochs: int | None) -> float:
+        """The score of a trial; raises what the trial raises."""
+        values = values_of(self._space, drawn)
+        known = self._journal.trials().get(Trial(values, epochs).key)
+        if known is None:
+            known = self._train(values, epochs)
+        if known.error:
+            return math.nan  # the oracle counts it as failed
+        try:
+            return self._objective.score(known.metrics)
+        except ValueError as error:  # wrong for every trial: end the search, not the trial
+            raise require("keras_tuner.errors", "`search`").FatalValueError(str(error)) from error
+
+    def failed(self, drawn: dict[str, Any], epochs: int | None, error: str) -> None:
+        """Records a failure that the journal does not know yet."""
+        trial = Trial(values_of(self._space, drawn), epochs, error=error.strip())
+        if trial.key not in self._journal.trials():
+            self._journal.append(trial)
+
+    def _train(self, values: dict[str, Any], epochs: int | None) -> Trial:
+        begin = time.monotonic()
+        metrics = {name: float(value) for name, value in self._evaluate(dict(values), epochs).items()}
+        seconds = time.monotonic() - begin
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        error = f"not finite: {', '.join(bad)}" if bad else ""
+        trial = Trial(values, epochs, {} if bad else metrics, seconds, error)
+        self._journal.append(trial)
+        _log.info("trial %s: %s in %.0f s", values, error or metrics, seconds)
+        keras.utils.clear_session()
+        return trial
