@@ -11,7 +11,8 @@ from tfopt import compress, data, losses, models, optimizers, schedules
 
 if TYPE_CHECKING:
     from tfopt import callbacks, distribute, recipes, report, tune
-    from tfopt.recipes import FinetuneConfig, FinetuneResult, finetune
+    from tfopt.recipes.config import FinetuneConfig
+    from tfopt.recipes.finetune import FinetuneResult, finetune
 
     __version__: str
 
