@@ -156,6 +156,8 @@ class Norms:
 
     def attach(self, model: keras.Model) -> Callable[[], None]:
         """Measures the gradient inside the training function, made anew by whoever calls this."""
+        # Before: a wrapper that is built takes the sum away from its inner optimizer.
+        _keras_internals.build_for_training(model, None)
         self._weights = list(model.trainable_variables)
         self._before: list[tf.Tensor] = []
         return _keras_internals.observe_gradients(
