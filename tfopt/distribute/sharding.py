@@ -65,6 +65,9 @@ def sharded(
         raise TypeError("`make` must return `tfopt.data.pipeline(...)` without `epochs`.") from error
     _check_union(strategy, order)
     batches.position = position
+    if strategy.num_replicas_in_sync > 1:
+        # Counted in elements, of which a step takes one per local replica: `fit` would wait for more.
+        batches._cardinality = order.batches // _local_replicas(strategy)
     return batches
 
 
@@ -90,9 +93,12 @@ def _check_union(strategy: tf.distribute.Strategy, order: Any) -> None:
 
 def _over_workers(strategy: tf.distribute.Strategy, rows: tf.Tensor) -> np.ndarray:
     """The rows of all workers, one after the other."""
-    replicas = len(strategy.extended.worker_devices) if strategy.num_replicas_in_sync > 1 else 1
 
     def once(context: Any) -> tf.Tensor:
-        return rows if context.replica_id_in_sync_group % replicas == 0 else rows[:0]
+        return rows if context.replica_id_in_sync_group % _local_replicas(strategy) == 0 else rows[:0]
 
     return strategy.gather(strategy.experimental_distribute_values_from_function(once), axis=0).numpy()
+
+
+def _local_replicas(strategy: tf.distribute.Strategy) -> int:
+    return len(strategy.extended.worker_devices) if strategy.num_replicas_in_sync > 1 else 1
