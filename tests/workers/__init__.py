@@ -1,0 +1,1 @@
+"""What worker processes run in tests: functions that `tfopt.distribute.spawn` calls, and scripts."""
