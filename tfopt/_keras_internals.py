@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 _OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
@@ -167,7 +168,8 @@ def build_for_training(model: keras.Model, batch_spec: Any) -> None:
     Keras creates them while it traces the first step, too late to restore them.
     """
     if batch_spec is not None:
-        model._symbolic_build(data_batch=batch_spec)
+        batch = tf.nest.map_structure(lambda s: keras.KerasTensor(tuple(s.shape), s.dtype.name), batch_spec)
+        model._symbolic_build(data_batch=batch)
     if not model.built:
         raise ValueError(f"`{model.name}` must be built before training. Call it on a batch of data first.")
     if not model.optimizer.built:

@@ -2,12 +2,14 @@
 
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.callbacks.learning_rate_decay import LearningRateDecay
+from tfopt.callbacks.resume import Resume
 from tfopt.callbacks.time_budget import TimeBudget
 from tfopt.callbacks.training_monitor import TrainingMonitor
 from tfopt.callbacks.weight_averaging import WeightAveraging, averaged
 
 __all__ = [
     "LearningRateDecay",
+    "Resume",
     "StatefulCallback",
     "TimeBudget",
     "TrainingMonitor",

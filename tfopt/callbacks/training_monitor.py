@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfopt import _keras_internals
 from tfopt._checks import check_integer
 from tfopt.callbacks._rate import rates
+from tfopt.callbacks._state import StatefulCallback
 
 
 class Counters:
@@ -45,7 +46,7 @@ class Counters:
         return np.array([float(v.numpy()) for v in (self.samples, self.steps, self.waited)])
 
 
-class TrainingMonitor(keras.callbacks.Callback):
+class TrainingMonitor(StatefulCallback):
     """Logs how fast training goes, what it waits for, and how large its steps are, for every epoch.
 
     Use it always: it costs well under a percent. Put it before `CSVLogger` and `TensorBoard`, which then
@@ -136,6 +137,13 @@ class TrainingMonitor(keras.callbacks.Callback):
         """Leaves later training functions alone."""
         for stop in self._stop:
             stop()
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: clocks and counters of another process mean nothing here."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing."""
 
     def _looks_at_norms(self) -> bool:
         return self.norms_every is not None and self._batches % self.norms_every == 0

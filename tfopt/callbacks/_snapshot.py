@@ -1,0 +1,100 @@
+"""Everything that decides how training goes on, as plain data: variables and the state of callbacks."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfopt.callbacks._state import StatefulCallback
+
+_PLAIN = (bool, int, float, str, type(None))
+# Keras flips the sign of `min_delta` when it first uses it, and would do so once more.
+_NOT_STATE = ("params", "_model", "min_delta")
+
+
+def variables_of(model: keras.Model, metrics: bool) -> list[keras.Variable]:
+    """Weights, seeds of random layers, optimizer state with that of wrappers, and metrics if asked."""
+    every = [*model.variables, *model.optimizer.variables, *(model.metrics_variables if metrics else ())]
+    return list({id(variable): variable for variable in every}.values())
+
+
+def read_variables(variables: list[keras.Variable], strategy: tf.distribute.Strategy) -> list[Any]:
+    """The value of every variable; one per replica where they differ, as sums under way do."""
+    values = []
+    for variable in variables:
+        parts = [np.asarray(part.numpy()) for part in strategy.experimental_local_results(variable.value)]
+        same = all(np.array_equal(part, parts[0]) for part in parts[1:])
+        values.append(parts[:1] if same else parts)
+    return values
+
+
+def write_variables(
+    variables: list[keras.Variable], values: list[Any], strategy: tf.distribute.Strategy
+) -> None:
+    """The inverse of `read_variables`."""
+    for variable, parts in zip(variables, values):
+        targets = strategy.experimental_local_results(variable.value)
+        for target, value in zip(targets, parts if len(parts) > 1 else parts * len(targets)):
+            target.assign(value)
+
+
+def check_fit(
+    variables: list[keras.Variable],
+    values: list[Any],
+    callbacks: list[keras.callbacks.Callback],
+    states: list[list[Any]],
+) -> None:
+    """Refuses values of other variables and states of other callbacks.
+
+    Raises:
+        ValueError: Naming the first that does not fit.
+    """
+    if len(variables) != len(values):
+        raise ValueError(f"It holds {len(values)} variables, the model and its optimizer {len(variables)}.")
+    for variable, parts in zip(variables, values):
+        expected, found = (tuple(variable.shape), variable.dtype), (parts[0].shape, parts[0].dtype.name)
+        if expected != found:
+            raise ValueError(f"Its value for {variable.path} is {found}, the variable is {expected}.")
+    names, saved = [type(callback).__name__ for callback in callbacks], [name for name, _ in states]
+    if names != saved:
+        raise ValueError(f"It was made with the callbacks {saved}, now they are {names}.")
+
+
+def read_callbacks(callbacks: list[keras.callbacks.Callback]) -> list[list[Any]]:
+    """Name and state of every callback: `get_state` if it has one, else its plain attributes."""
+    return [[type(callback).__name__, _state(callback)] for callback in callbacks]
+
+
+def write_callbacks(callbacks: list[keras.callbacks.Callback], states: list[list[Any]]) -> None:
+    """The inverse of `read_callbacks`."""
+    for callback, (_, state) in zip(callbacks, states):
+        if isinstance(callback, StatefulCallback):
+            callback.set_state(state)
+        else:
+            vars(callback).update(state)
+
+
+def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    if isinstance(callback, StatefulCallback):
+        return callback.get_state()
+    if isinstance(callback, keras.callbacks.ProgbarLogger):
+        return {}
+    attributes = {name: value for name, value in vars(callback).items() if name not in _NOT_STATE}
+    return {name: _plain(value) for name, value in attributes.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, (str, int)) and _is_plain(item) for key, item in value.items())
+    return isinstance(value, (*_PLAIN, np.ndarray, np.generic))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,227 @@
+"""Goes on after an interruption as if there had been none."""
+
+import logging
+import pathlib
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfopt import _keras_internals
+from tfopt._checks import check_instance, check_integer, check_number
+from tfopt.callbacks import _snapshot
+from tfopt.callbacks._checkpoint import CheckpointFolder
+
+_LOG = logging.getLogger(__name__)
+_SHARE = 0.02  # of the time may be spent on saving
+
+
+class Resume(keras.callbacks.Callback):
+    """Saves the run now and then; the same script, started again, ends with bit-identical weights.
+
+    Use it for every run that may be killed: preemptible machines, time limits, power cuts. It must be
+    the first callback, and one folder belongs to one `fit`.
+
+    Saved are the weights, the seeds of random layers (which `.keras` files lack), metrics, optimizer and
+    wrapper variables, the state of all callbacks (tfopt's; the plain attributes of any other, so
+    `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `History` too) and the position in the
+    data. How exact a restart is depends on the data:
+
+        data=pipeline(...) of tfopt     inside an epoch, without reading what was seen
+        data=pipeline(..., epochs=E),   inside an epoch, by reading past what was seen
+             ramped_batches(...)
+        data=None                       from the last epoch boundary; bit-identical if the data are the
+                                        same in each epoch
+
+    Batches that were trained on before appear in the progress bar but are not trained on again. A run
+    that ended returns at once, with its final weights and history. Files are written aside, synced and
+    renamed; a damaged one is skipped with a warning, one of another model refused.
+
+    With several workers the folder must be shared, and saving goes by `every_batches` or by epoch.
+
+    Args:
+        directory: Folder for the checkpoints.
+        data: The dataset that `fit` gets, if it comes from `tfopt.data`.
+        every_seconds: Shortest time between two saves, >= 0; stretched so that saving takes no more than
+            2 % of the time. 0 saves after every batch.
+        every_batches: Save after so many batches instead, >= 1.
+        keep: Number of checkpoints to keep, >= 1.
+
+    Raises:
+        ValueError: When training begins, if the checkpoint is of another model or other callbacks, or if
+            this is not the first callback.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> resume = tfopt.callbacks.Resume("run/checkpoints")
+        >>> history = model.fit(np.ones((8, 4)), np.ones(8), epochs=3, callbacks=[resume], verbose=0)
+
+    Differs from Keras's `BackupAndRestore`: see above; it saves weights and the epoch number only.
+    """
+
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        data: tf.data.Dataset | None = None,
+        *,
+        every_seconds: float = 30.0,
+        every_batches: int | None = None,
+        keep: int = 2,
+    ) -> None:
+        super().__init__()
+        self.directory = pathlib.Path(directory)
+        if data is not None:
+            check_instance("data", data, tf.data.Dataset)
+        self.data = data
+        self.every_seconds = check_number("every_seconds", every_seconds, minimum=0.0)
+        if every_batches is not None:
+            check_integer("every_batches", every_batches, minimum=1)
+        self.every_batches = every_batches
+        self.keep = check_integer("keep", keep, minimum=1)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Looks for a checkpoint and makes `fit` begin at its epoch."""
+        self._others = _keras_internals.callbacks_after(self)
+        self._worker = _worker(self.model.distribute_strategy)
+        self._folder = CheckpointFolder(self.directory, self.keep, self._worker)
+        _keras_internals.build_for_training(self.model, None if self.data is None else self.data.element_spec)
+        self._variables = _snapshot.variables_of(self.model, metrics=self.data is not None)
+        self._number = self._batches = self._epochs_run = 0
+        self._saved_at, self._cost, self._train = time.monotonic(), 0.0, None
+        exact = "the last epoch boundary" if self.data is None else "any batch"
+        _LOG.info("Resume: a restart is exact from %s.", exact)
+        found = self._folder.latest()
+        self._state: Any = None if found is None else found[1]  # until it is restored
+        if found is not None:
+            self._number = found[0] + 1
+            self._check()
+            epoch = self.params["epochs"] if found[1]["stopped"] else found[1]["epoch"]
+            _keras_internals.begin_at_epoch(self.model, epoch)
+            _LOG.info("Resume: goes on in epoch %d.", epoch)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Saves at the boundary, or restores at the epoch where the interrupted run was."""
+        self._epoch, self._executions, self._passed = epoch, 0, 0
+        if self._state is None:
+            self._save_if_due()
+        else:
+            self._restore()
+            self._passed = self._state["executions"]
+        self._epochs_run += 1
+        if self._position is not None:
+            self._position.set(epoch=epoch, batch=self._passed * self.model.steps_per_execution)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Saves what all callbacks have seen of the batches before this one."""
+        if self._state is None:
+            if self.data is not None and self._executions:
+                self._save_if_due()
+            return
+        if self._executions == 0:
+            self._let_pass()
+        if self._executions == self._passed:
+            if self._passed:
+                self._restore()  # once more: the other callbacks have heard of the batches passed by
+            self._state = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts."""
+        self._executions += 1
+        self._batches += 1
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Saves the end, or brings it back if the run was over already."""
+        _keras_internals.begin_at_epoch(self.model, None)
+        if self._train is not None:
+            self.model.train_function, self._train = self._train, None
+        if self._state is not None and self._epochs_run == 0:
+            self._restore()
+        elif self._epochs_run:
+            self._epoch, self._executions = self._epoch + 1, 0
+            self._save(stopped=bool(self.model.stop_training))
+
+    def _save_if_due(self) -> None:
+        if self.every_batches is not None:
+            due = self._batches >= self.every_batches
+        elif self._worker[1] > 1:
+            due = self._executions == 0  # clocks differ between workers, and all must save the same state
+        else:
+            waited = time.monotonic() - self._saved_at
+            due = waited >= (max(self.every_seconds, self._cost / _SHARE) if self.every_seconds else 0.0)
+        if due and self._batches:
+            self._save()
+
+    def _save(self, stopped: bool = False) -> None:
+        begin = time.monotonic()
+        state = {
+            "epoch": self._epoch,
+            "executions": self._executions,
+            "stopped": stopped,
+            "variables": _snapshot.read_variables(self._variables, self.model.distribute_strategy),
+            "callbacks": _snapshot.read_callbacks(self._others),
+        }
+        self._folder.save(self._number, state)
+        self._number += 1
+        self._batches, self._saved_at = 0, time.monotonic()
+        self._cost = self._saved_at - begin
+
+    def _check(self) -> None:
+        values, states = self._state["variables"], self._state["callbacks"]
+        try:
+            _snapshot.check_fit(self._variables, values, self._others, states)
+        except ValueError as error:
+            raise ValueError(
+                f"The checkpoint in {self.directory} does not fit this run. {error} Use another `directory`, "
+                "or delete this one."
+            ) from error
+
+    def _restore(self) -> None:
+        strategy = self.model.distribute_strategy
+        _snapshot.write_variables(self._variables, self._state["variables"], strategy)
+        _snapshot.write_callbacks(self._others, self._state["callbacks"])
+
+    @property
+    def _position(self) -> Any:
+        """Where the data can be told to begin; None if they can only be read past."""
+        return None if self.data is None else vars(self.data).get("position")
+
+    def _let_pass(self) -> None:
+        """Makes the training function read the batches that were trained on before, and no more."""
+        if self.data is None:
+            return
+        train, size = self.model.train_function, self.model.steps_per_execution
+        stream = self._position is None
+        total = int(self.data.cardinality())
+        read = -self._epoch * self.data.steps_per_epoch if stream else 0
+
+        def function(iterator: Any) -> Any:
+            nonlocal read
+            for _ in range(-read):
+                next(iterator)
+            read = abs(read) + size
+            if stream and read > total + size - 1:  # `fit` has not counted the batches of earlier epochs
+                raise StopIteration
+            if self._executions >= self._passed:
+                return train(iterator)
+            for _ in range(size):
+                next(iterator)
+            return self.model.get_metrics_result()
+
+        self.model.train_function = function
+        self._train = train
+
+
+def _worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """Index of this worker and number of workers."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, 1
+    resolver = strategy.cluster_resolver
+    tasks = [(name, i) for name in ("chief", "worker") for i in range(_tasks(resolver, name))]
+    return (tasks.index((resolver.task_type, resolver.task_id)), len(tasks)) if tasks else (0, 1)
+
+
+def _tasks(resolver: Any, name: str) -> int:
+    spec = resolver.cluster_spec()
+    return spec.num_tasks(name) if name in spec.jobs else 0
