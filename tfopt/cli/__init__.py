@@ -1,0 +1,43 @@
+"""The `tfopt` command: flags to arguments, results to text, errors to one line; one file per command."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from tfopt.cli import doctor, evaluate, finetune, launch, predict
+
+INTERRUPTED, FAILED = 130, 1
+COMMANDS = (finetune, predict, evaluate, launch, doctor)  # in the order of `tfopt --help`
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 after an error, 130 after Ctrl-C."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hints about CPU instructions are no news
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        return parsed.run(parsed)
+    except KeyboardInterrupt:
+        print("\nStopped. What is trained is kept; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        if parsed.verbose:
+            raise
+        print(f"tfopt {parsed.command}: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tfopt",
+        description="Train Keras models faster, and ship them smaller.",
+        epilog="tfopt COMMAND --help explains a command. Example: tfopt finetune --data photos/",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        command = module.add(commands)
+        command.add_argument("--verbose", action="store_true", help="log decisions; trace errors")
+    return parser

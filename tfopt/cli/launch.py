@@ -1,0 +1,40 @@
+"""`tfopt launch`: one script on several workers."""
+
+import argparse
+from typing import Any
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The command's flags and help."""
+    command = commands.add_parser(
+        "launch",
+        help="run a training script on several workers",
+        description="Starts workers that train one model together; `tfopt.distribute.make_strategy()` in "
+        "the script finds the others. The first failure ends all.",
+        epilog="Example: tfopt launch -n 2 --max-restarts 1 train.py --epochs 3",
+    )
+    command.add_argument("-n", "--workers", type=int, default=2, help="on this machine (default: 2)")
+    command.add_argument("--hosts", nargs="+", metavar="HOST:PORT", help="one worker on each, instead of -n")
+    command.add_argument("--index", type=int, help="which of --hosts this machine is")
+    command.add_argument("--data-workers", type=int, default=0, help="processes that prepare data")
+    command.add_argument("--max-restarts", type=int, default=0, help="after a failure (default: 0)")
+    command.add_argument("--log-dir", help="folder for one log per worker")
+    command.add_argument("script", help="Python script")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    command.set_defaults(run=run)
+    return command
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Runs the command; returns its exit code."""
+    from tfopt.distribute import launch
+
+    return launch(
+        [parsed.script, *parsed.arguments],
+        parsed.workers,
+        hosts=parsed.hosts,
+        index=parsed.index,
+        data_workers=parsed.data_workers,
+        max_restarts=parsed.max_restarts,
+        log_dir=parsed.log_dir,
+    )
