@@ -2,6 +2,7 @@
 
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.callbacks.learning_rate_decay import LearningRateDecay
+from tfopt.callbacks.plateau_decay import PlateauDecay
 from tfopt.callbacks.resume import Resume
 from tfopt.callbacks.time_budget import TimeBudget
 from tfopt.callbacks.training_monitor import TrainingMonitor
@@ -9,6 +10,7 @@ from tfopt.callbacks.weight_averaging import WeightAveraging, averaged
 
 __all__ = [
     "LearningRateDecay",
+    "PlateauDecay",
     "Resume",
     "StatefulCallback",
     "TimeBudget",

@@ -26,7 +26,8 @@ class ScaledSchedule(LearningRateSchedule):
 
     def __init__(self, schedule: LearningRateSchedule, factor: float = 1.0) -> None:
         self.schedule = schedule
-        self.factor = tf.Variable(factor, dtype=keras.config.floatx(), trainable=False)
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.factor = tf.Variable(factor, dtype=keras.config.floatx(), trainable=False, aggregation=first)
 
     def __call__(self, step: Any) -> tf.Tensor:
         """The scaled rate of update `step`."""
@@ -51,12 +52,16 @@ class Rate:
     def __init__(self, model: keras.Model) -> None:
         self._reference = weakref.ref(model.optimizer)  # the table of rates must not keep it alive
         self._factors: dict[str, float] = {}
+        self._fixed = 1.0  # what a loaded schedule was scaled by before
 
     def prepare(self, model: keras.Model) -> None:
-        """Makes room for factors in front of a schedule; once per optimizer, before training."""
+        """Makes room for factors in front of a schedule, before training."""
         schedule = _keras_internals.learning_rate_schedule(self._optimizer)
-        if schedule is not None and not isinstance(schedule, ScaledSchedule):
-            self._optimizer.learning_rate = ScaledSchedule(schedule)
+        if isinstance(schedule, ScaledSchedule):
+            self._fixed = float(schedule.factor.numpy()) / self._product()
+        elif schedule is not None:
+            with model.distribute_strategy.scope():
+                self._optimizer.learning_rate = ScaledSchedule(schedule)
             model.make_train_function(force=True)  # a function traced before holds the old schedule
 
     def read(self) -> float:
@@ -75,13 +80,17 @@ class Rate:
         """Multiplies the rate by a factor in place of the owner's former one."""
         if factor == self.factor(owner):
             return
-        schedule = _keras_internals.learning_rate_schedule(self._optimizer)
         before = self._product()
-        self._factors[owner] = factor
-        if isinstance(schedule, ScaledSchedule):
-            schedule.factor.assign(self._product())
-        else:
+        self.restore_factor(owner, factor)
+        if _keras_internals.learning_rate_schedule(self._optimizer) is None:
             self._write(self.read() / before * self._product())
+
+    def restore_factor(self, owner: str, factor: float) -> None:
+        """The same, if the optimizer's variables have been restored: a numeric rate has it already."""
+        self._factors[owner] = factor
+        schedule = _keras_internals.learning_rate_schedule(self._optimizer)
+        if isinstance(schedule, ScaledSchedule):
+            schedule.factor.assign(self._fixed * self._product())
 
     @property
     def _optimizer(self) -> Any:
@@ -99,7 +108,16 @@ _RATES: "weakref.WeakKeyDictionary[Any, Rate]" = weakref.WeakKeyDictionary()
 
 
 def rate_of(model: keras.Model) -> Rate:
-    """The one `Rate` of a compiled model's optimizer."""
+    """The one `Rate` of a compiled model's optimizer.
+
+    Raises:
+        TypeError: If the optimizer is several.
+    """
+    if isinstance(_keras_internals.innermost(model.optimizer), keras.optimizers.MultiOptimizer):
+        raise TypeError(
+            "A callback can change the learning rate of one optimizer only. Received: a `MultiOptimizer`. "
+            "Use `tfopt.optimizers.ParameterGroups`, which has one rate and multipliers."
+        )
     if model.optimizer not in _RATES:
         _RATES[model.optimizer] = Rate(model)
     return _RATES[model.optimizer]
