@@ -1,5 +1,6 @@
 """Smaller models: pruning, quantization and the verified export of what comes out."""
 
+from tfopt.compress.clustering import Clustering
 from tfopt.compress.compare import Comparison, compare
 from tfopt.compress.export import export
 from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
@@ -13,6 +14,7 @@ from tfopt.compress.quantization import (
 from tfopt.compress.tflite_model import TFLiteModel
 
 __all__ = [
+    "Clustering",
     "Comparison",
     "CubicSparsity",
     "FakeQuantize",
