@@ -1,6 +1,7 @@
 """What happens during `fit`: rates, batch sizes, averages, freezing, monitoring, restarts."""
 
 from tfopt.callbacks._state import StatefulCallback
+from tfopt.callbacks.batch_size_ramp import BatchSizeRamp
 from tfopt.callbacks.learning_rate_decay import LearningRateDecay
 from tfopt.callbacks.plateau_decay import PlateauDecay
 from tfopt.callbacks.resume import Resume
@@ -9,6 +10,7 @@ from tfopt.callbacks.training_monitor import TrainingMonitor
 from tfopt.callbacks.weight_averaging import WeightAveraging, averaged
 
 __all__ = [
+    "BatchSizeRamp",
     "LearningRateDecay",
     "PlateauDecay",
     "Resume",
