@@ -1,4 +1,4 @@
-"""Layers that compute with the values an int8 kernel will have, and still pass gradients.
+"""Rounding of activations and kernels to the values an int8 kernel will have, which still passes gradients.
 
 They use TensorFlow's fake-quantization operations, which the TFLite converter turns into integer scales.
 Gradients pass where a value is inside its range and are zero outside (straight-through).
@@ -102,58 +102,11 @@ class FakeQuantize(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-@final
-@keras.saving.register_keras_serializable(package="tfopt")
-class QuantizedConv2D(keras.layers.Conv2D):
-    """Conv2D with an int8 kernel: symmetric, one scale per output channel. Made by `quantize_aware`."""
-
-    def convolution_op(self, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
-        """Keras's convolution on the rounded kernel."""
-        return super().convolution_op(inputs, per_channel(kernel))
-
-
-@final
-@keras.saving.register_keras_serializable(package="tfopt")
-class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """DepthwiseConv2D with an int8 kernel: symmetric, one scale per channel. Made by `quantize_aware`.
-
-    tfmot rounds the whole kernel with one scale, which ruins kernels with uneven channels.
-    """
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Keras's depthwise convolution on the rounded kernel."""
-        height, width, channels, multiplier = self.kernel.shape
-        flat = keras.ops.reshape(self.kernel, (1, height, width, channels * multiplier))
-        kernel = keras.ops.reshape(per_channel(flat), self.kernel.shape)
-        outputs = keras.ops.depthwise_conv(
-            inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
-        )
-        if self.use_bias:
-            outputs = keras.ops.add(outputs, self.bias)
-        return self.activation(outputs) if self.activation is not None else outputs
-
-
-@final
-@keras.saving.register_keras_serializable(package="tfopt")
-class QuantizedDense(keras.layers.Dense):
-    """Dense with an int8 kernel: symmetric, one scale for the whole kernel. Made by `quantize_aware`.
-
-    The TFLite converter does not accept a trained scale per output here.
-    """
-
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Keras's dense layer on the rounded kernel."""
-        outputs = keras.ops.matmul(inputs, per_tensor(self.kernel))
-        if self.use_bias:
-            outputs = keras.ops.add(outputs, self.bias)
-        return self.activation(outputs) if self.activation is not None else outputs
-
-
-def per_channel(kernel: Any) -> tf.Tensor:
-    """A kernel of rank 4 on the grid -127..127 of each channel of its last axis."""
+def per_channel(kernel: Any, *, one_scale: bool = False) -> tf.Tensor:
+    """A kernel of rank 4 on the grid -127..127 of each channel of its last axis, or the same grid for all."""
     value = tf.cast(kernel, tf.float32)
-    limit = tf.maximum(tf.reduce_max(tf.abs(value), axis=[0, 1, 2]), _SMALLEST)
-    limit = tf.stop_gradient(limit)
+    limit = tf.reduce_max(tf.abs(value), axis=None if one_scale else [0, 1, 2])
+    limit = tf.stop_gradient(tf.broadcast_to(tf.maximum(limit, _SMALLEST), value.shape[-1:]))
     rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
         value, -limit, limit, narrow_range=True
     )

@@ -6,17 +6,20 @@ from typing import Any
 
 import keras
 
-from tfopt._checks import check_instance, message
+from tfopt._checks import check_choice, check_instance, message
 from tfopt.compress._graph import Call, Graph
 from tfopt.compress.quantization import rules
 from tfopt.compress.quantization.layers import FakeQuantize
+from tfopt.compress.quantization.preserve import PRESERVE, Kept, kept_in
 
 L = keras.layers
 PIXELS = (0.0, 255.0)
+GROUPED: set[type] = {L.Conv2D, L.Dense}
 
 
 def quantize_aware(
     model: keras.Model,
+    preserve: str | None = None,
     *,
     skip: Sequence[str] = (),
     scheme: Mapping[type, type] | None = None,
@@ -36,6 +39,8 @@ def quantize_aware(
     Args:
         model: A Functional or Sequential model; models nested in it are opened. If it starts with
             `Rescaling`, its inputs are taken to be pixels in [0, 255], and the file will take uint8.
+        preserve: What training must keep of a pruned or clustered model: "sparsity" (zeros), "clusters"
+            (shared values; channels that share values share one scale), or "both".
         skip: Layers to leave in float: names or patterns such as "block_1_*".
         scheme: Your own layers by the layer they replace, such as `{keras.layers.Dense: MyDense}`; made by
             `MyDense.from_config(dense.get_config())`, weights copied, outputs rounded.
@@ -46,7 +51,8 @@ def quantize_aware(
         A flat `keras.Model` with the same inputs, outputs and layer names. Not compiled.
 
     Raises:
-        ValueError: the model is subclassed or not built, or has layers without an int8 kernel.
+        ValueError: the model is subclassed or not built, has layers without an int8 kernel, or nothing
+            that `preserve` could keep.
 
     Example:
         >>> quantized = tfopt.compress.quantize_aware(model)
@@ -62,12 +68,17 @@ def quantize_aware(
         Krishnamoorthi: Quantizing deep convolutional networks for efficient inference. arXiv:1806.08342
     """
     check_instance("freeze_batch_norm", freeze_batch_norm, bool)
+    check_choice("preserve", preserve, PRESERVE)
     graph = Graph(model)
-    quantizer = _Quantizer(graph, _matching(graph, skip), dict(scheme or {}))
+    skipped = _matching(graph, skip)
+    scheme = dict(scheme or {})
+    kept = _kept(graph, skipped, GROUPED - scheme.keys(), preserve)
+    quantizer = _Quantizer(graph, skipped, scheme, kept)
     quantized = graph.replay(quantizer.run, quantizer.source)
     for call in graph.calls:
         if call.name in quantizer.clones:
-            quantizer.clones[call.name].set_weights(call.operation.get_weights())
+            groups = [kept[call.name].groups] if call.name in kept else []
+            quantizer.clones[call.name].set_weights([*call.operation.get_weights(), *groups])
     for layer in quantized.layers if freeze_batch_norm else ():
         if isinstance(layer, L.BatchNormalization):
             layer.trainable = False
@@ -77,8 +88,8 @@ def quantize_aware(
 class _Quantizer:
     """Replays the calls of a graph with rounded weights and activations."""
 
-    def __init__(self, graph: Graph, skip: set[str], scheme: dict[type, type]) -> None:
-        self.graph, self.skip, self.scheme = graph, skip, scheme
+    def __init__(self, graph: Graph, skip: set[str], scheme: dict[type, type], kept: dict[str, Kept]) -> None:
+        self.graph, self.skip, self.scheme, self.kept = graph, skip, scheme, kept
         self.clones: dict[str, keras.Layer] = {}
         self.uses: dict[str, int] = {}
         calls = [call for call in graph.calls if not self._is_exempt(call)]
@@ -127,7 +138,8 @@ class _Quantizer:
             return call.operation
         if call.name not in self.clones:
             kind = kind or type(call.operation)
-            config = {**call.operation.get_config(), "name": call.name, **changes}
+            keeping = self.kept[call.name].options if call.name in self.kept else {}
+            config = {**call.operation.get_config(), "name": call.name, **changes, **keeping}
             self.clones[call.name] = kind.from_config(config)
         return self.clones[call.name]
 
@@ -160,6 +172,19 @@ class _Quantizer:
 
     def _is_exempt(self, call: Call) -> bool:
         return call.name in self.skip or type(call.operation) in self.scheme
+
+
+def _kept(graph: Graph, skip: set[str], kinds: set[type], preserve: str | None) -> dict[str, Kept]:
+    """What each kernel must keep, by name of the layer."""
+    if preserve is None:
+        return {}
+    layers = {call.name: call.operation for call in graph.calls if type(call.operation) in kinds}
+    found = {name: kept_in(layer.kernel.numpy(), preserve) for name, layer in layers.items()}
+    kept = {name: value for name, value in found.items() if value is not None and name not in skip}
+    if not kept:
+        expected = "None for a model without pruned or clustered kernels"
+        raise ValueError(message("preserve", expected, preserve))
+    return kept
 
 
 def _grid(low: float, high: float) -> dict[str, float]:

@@ -11,12 +11,8 @@ from tfopt.compress.quantization.affine import (
     QuantizedNormalization,
     QuantizedRescaling,
 )
-from tfopt.compress.quantization.layers import (
-    FakeQuantize,
-    QuantizedConv2D,
-    QuantizedDense,
-    QuantizedDepthwiseConv2D,
-)
+from tfopt.compress.quantization.kernels import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
+from tfopt.compress.quantization.layers import FakeQuantize
 
 L = keras.layers
 A = keras.activations
