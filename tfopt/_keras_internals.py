@@ -5,13 +5,16 @@ A test per function fails when Keras changes what is behind it.
 
 import functools
 import inspect
+import random
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
+from keras.src.random.seed_generator import global_seed_generator
 
 _OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
 _TRACED: Any = weakref.WeakKeyDictionary()  # training function -> the observers it was made with
@@ -173,9 +176,23 @@ def build_for_training(model: keras.Model, batch_spec: Any) -> None:
     if not model.built:
         raise ValueError(f"`{model.name}` must be built before training. Call it on a batch of data first.")
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
 
 
 def track_loss(model: keras.Model, loss: Any, samples: Any) -> None:
     """Counts a batch in the loss that `fit` shows; a `train_step` of one's own has no public way to."""
     model._loss_tracker.update_state(loss, sample_weight=samples)
+
+
+def random_state() -> tuple[Any, ...]:
+    """What Python, NumPy and Keras draw from outside of layers; Keras has no public way to its own."""
+    return random.getstate(), np.random.get_state(), keras.ops.copy(global_seed_generator().state)
+
+
+def set_random_state(state: tuple[Any, ...]) -> None:
+    """The inverse of `random_state`."""
+    python, numpy, seed = state
+    random.setstate(python)
+    np.random.set_state(numpy)
+    global_seed_generator().state.assign(seed)

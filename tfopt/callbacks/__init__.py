@@ -3,6 +3,7 @@
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.callbacks.batch_size_ramp import BatchSizeRamp
 from tfopt.callbacks.learning_rate_decay import LearningRateDecay
+from tfopt.callbacks.learning_rate_finder import LearningRateFinder
 from tfopt.callbacks.plateau_decay import PlateauDecay
 from tfopt.callbacks.resume import Resume
 from tfopt.callbacks.time_budget import TimeBudget
@@ -12,6 +13,7 @@ from tfopt.callbacks.weight_averaging import WeightAveraging, averaged
 __all__ = [
     "BatchSizeRamp",
     "LearningRateDecay",
+    "LearningRateFinder",
     "PlateauDecay",
     "Resume",
     "StatefulCallback",
