@@ -54,11 +54,11 @@ def finetune(
     Stage 1 trains the classifier on features that are computed once. Stage 2 trains the upper layers
     with rates that fall towards the bottom, and keeps the best of its epochs and stage 1 by validation.
     Then the model is pruned and trained with quantization if asked, exported, and the file is run on the
-    test split, which is used for nothing before that. A run that was interrupted goes on after its last
-    finished stage. The same seed gives the same result, bit for bit, on one machine's CPU.
+    test split, which is used for nothing before that. A run that was interrupted goes on where
+    it was, with the same result. The same seed gives the same result, bit for bit, on one machine's CPU.
 
     Args:
-        data: What `tfopt.data.load` takes: a folder, "digits", a TFDS name or arrays.
+        data: What `tfopt.data.load` takes (a folder, "digits", a TFDS name or arrays) or returns.
         config: All options; None is the defaults.
         progress: Where to report; None is the terminal.
         **overrides: Fields of `FinetuneConfig` that replace those of `config`.
@@ -81,7 +81,7 @@ def finetune(
     progress = progress or ConsoleProgress()
     images, config = _load(data, config)
     folder = RunFolder(config.output, _identity(config, images), config.overwrite)
-    setting = Setting(config, images, strategy, progress)
+    setting = Setting(config, images, strategy, progress, folder.checkpoints)
     progress.say(
         f"{len(images.class_names)} classes; images: "
         + ", ".join(f"{sum(counts)} {split}" for split, counts in images.class_counts.items())
@@ -198,7 +198,9 @@ class _Run:
 
 def _load(source: Any, config: FinetuneConfig) -> tuple[data.ImageDataset, FinetuneConfig]:
     """The images at the model's size, and the options with nothing left open."""
-    images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
+    images = source
+    if not isinstance(source, data.ImageDataset):
+        images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
     height, width = images.train.element_spec[0].shape[:2]
     config = config.resolved(None if height is None else (height, width))
     for split in ("validation", "test"):

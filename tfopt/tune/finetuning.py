@@ -3,34 +3,44 @@
 import dataclasses
 import hashlib
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from rich.console import Console
 
 from tfopt._checks import message
 from tfopt.data import ImageDataset, load
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.finetune import finetune
+from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.journal import Trial
 from tfopt.tune.space import Range, Space
 
 _FIELDS = {field.name for field in dataclasses.fields(FinetuneConfig)}
+_SMALL_IMAGE = 96  # pixels; below it a picture may be a character, which no preset may flip
 _NOT_SEARCHED = {"output", "overwrite", "seed", "on_bad_image", "strategy"}
 
 
-def default_space(config: FinetuneConfig) -> Space:
+def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
     """The settings that decide most about the result, with the range that is worth trying.
 
-    What a configuration rules out is left out: the width of a network whose weights are a file.
+    What a configuration rules out is left out: the width of a network whose weights are a file, the
+    depth of unfreezing where all layers start from random weights.
     """
+    resolved = config.resolved(_size(images))
+    photographs = resolved.image_size >= _SMALL_IMAGE
     space: dict[str, Range | list[Any]] = {
-        "learning_rate": Range(1e-4, 1e-2, log=True),
+        "learning_rate": Range(3e-4, 1e-2, log=True),
         "batch_size": [16, 32, 64],
-        "head_epochs": [5, 10, 20],
         "label_smoothing": [0.0, 0.1, 0.2],
-        "augment": [True, False],
+        "augment": ["light", "standard", "strong", None] if photographs else ["auto", None],
     }
-    if not config.pretrained:
-        space["alpha"] = [0.25, 0.5]
+    if resolved.pretrained:
+        space["head_epochs"] = [5, 10, 20]
+        space["unfreeze"] = [0.25, 0.5, 1.0]
+    elif isinstance(config.model, str) and config.model != "squeezenet":
+        space["alpha"] = [0.25, 0.35, 0.5]
     if config.sparsity is not None:
         space["sparsity"] = [0.5, 0.7, 0.8]
     return space
@@ -47,7 +57,9 @@ def check_settings(space: dict[str, Range | list[Any]]) -> dict[str, Range | lis
 
 def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
     """The data with the validation split in place of the test split, which a search must not see."""
-    images = data if isinstance(data, ImageDataset) else load(data, seed=config.seed)
+    images = data
+    if not isinstance(data, ImageDataset):
+        images = load(data, seed=config.seed, on_bad_image=config.on_bad_image)
     if images.validation is None:
         fix = "Load it with `validation_split` above 0."
         raise ValueError(message("data", "a data set with a validation split", images.class_counts, fix))
@@ -56,16 +68,27 @@ def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
 
 
 def evaluate_finetuning(
-    data: ImageDataset, config: FinetuneConfig, folder: pathlib.Path
+    images: ImageDataset, config: FinetuneConfig, space: Space, folder: pathlib.Path
 ) -> Callable[[dict[str, Any], int | None], Mapping[str, float]]:
-    """Returns the function that runs the main job and reports on the file it exports."""
+    """Returns the function that runs the main job and reports on the file it exports.
+
+    Args:
+        images: Result of `held_back`.
+        config: The settings that are not searched.
+        space: Those that are.
+        folder: Each trial leaves its model, its file and its report in a folder of its own below it.
+    """
+    quiet = ConsoleProgress(Console(quiet=True))
+    if "image_size" not in space:  # read and resize once, not once per trial
+        images = images.resized(config.resolved(_size(images)).image_size)
 
     def evaluate(values: dict[str, Any], epochs: int | None) -> dict[str, float]:
         name = hashlib.sha256(Trial(values, epochs).key.encode()).hexdigest()[:12]
         changes = {**values, "output": str(folder / "trials" / name), "overwrite": True}
         if epochs is not None:
             changes["epochs"] = epochs
-        result = finetune(data, dataclasses.replace(config, **changes))
+        result = finetune(images, dataclasses.replace(config, **changes), progress=quiet)
+        shutil.rmtree(folder / "trials" / name / "stages", ignore_errors=True)  # most of the bytes
         row = result.comparison.rows[-1]
         return {
             "accuracy": row.accuracy,
@@ -75,3 +98,8 @@ def evaluate_finetuning(
         }
 
     return evaluate
+
+
+def _size(images: ImageDataset) -> tuple[int, int] | None:
+    height, width = images.train.element_spec[0].shape[:2]
+    return None if height is None else (height, width)

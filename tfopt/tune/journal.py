@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, final
 
 from tfopt._checks import message
@@ -64,7 +64,8 @@ class Journal:
         elif lines[0].get("search") != as_json(header):
             old = lines[0].get("search", {})
             changed = sorted(key for key in {*old, *header} if old.get(key) != as_json(header).get(key))
-            fix = f"It was started with other values of {', '.join(changed)}: {old}. Choose another `output`."
+            was = {key: old.get(key) for key in changed}
+            fix = f"It was started with other values of {', '.join(changed)}: {was}. Choose another `output`."
             raise ValueError(message("output", "a new folder or that of the same search", str(path), fix))
 
     def append(self, trial: Trial) -> None:
@@ -104,7 +105,9 @@ class Journal:
 
 
 def as_json(value: Any) -> Any:
-    """The value as JSON gives it back; NaN and objects that JSON does not know become text."""
+    """The value as JSON gives it back: a dataclass as its fields; NaN and what JSON does not know as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_json(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): as_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

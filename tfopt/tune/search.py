@@ -1,6 +1,5 @@
 """`search`: better settings for the main job, or for any training function, found by trying them."""
 
-import logging
 import math
 import pathlib
 import time
@@ -12,6 +11,7 @@ import keras
 from tfopt._checks import check_choice, check_integer, check_number
 from tfopt._optional import require
 from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.finetuning import check_settings, default_space, evaluate_finetuning, held_back
 from tfopt.tune.journal import Journal, Trial
 from tfopt.tune.objective import Objective
@@ -20,7 +20,6 @@ from tfopt.tune.space import Range, Space, check_space, describe, hyperparameter
 from tfopt.tune.tuner import TUNERS, is_worker, make_oracle, run_trials
 
 Evaluate = Callable[[dict[str, Any], int | None], Mapping[str, float]]
-_log = logging.getLogger(__name__)
 
 
 def search(
@@ -36,6 +35,7 @@ def search(
     evaluate: Evaluate | None = None,
     output: str | pathlib.Path = "runs/search",
     seed: int = 0,
+    progress: ConsoleProgress | None = None,
 ) -> SearchResult:
     """Tries settings of the main job, or of your own training function, and keeps the best.
 
@@ -62,6 +62,7 @@ def search(
             fits in it. An exception or a NaN makes a failed trial, not the end of the search.
         output: Folder of the results: `trials.jsonl` and `best.json`.
         seed: Decides what is drawn.
+        progress: Where to report; None is the terminal.
 
     Raises:
         ValueError: If the space is empty or has names that are no settings, no trial reports the
@@ -86,17 +87,18 @@ def search(
     if seconds is not None:
         check_number("seconds", seconds, minimum=0, open_minimum=True)
     wanted = Objective(objective) if isinstance(objective, str) else objective
-    folder, fixed = pathlib.Path(output), config or FinetuneConfig()
+    folder, fixed, kept = pathlib.Path(output), config or FinetuneConfig(), {}
     if evaluate is None:
-        checked = check_settings(check_space(default_space(fixed) if space is None else space))
         images = held_back(data, fixed)
+        checked = check_settings(check_space(default_space(fixed, images) if space is None else space))
         data, kept = images.class_counts, fixed.to_dict()
-        evaluate = evaluate_finetuning(images, fixed, folder)
+        evaluate = evaluate_finetuning(images, fixed, checked, folder)
     else:
-        checked, kept = check_space(space), {}
+        checked = check_space(space)
     header = {"space": describe(checked), "tuner": tuner, "seed": seed, "epochs": epochs, "data": data}
-    journal = Journal(folder / "trials.jsonl", header)
-    runner = _Runner(journal, checked, evaluate, wanted)
+    same = {name: value for name, value in kept.items() if name not in ("output", "overwrite", *checked)}
+    journal = Journal(folder / "trials.jsonl", {**header, "config": same})
+    runner = _Runner(journal, checked, evaluate, wanted, progress or ConsoleProgress())
     until = math.inf if seconds is None else time.monotonic() + seconds
     oracle = make_oracle(
         tuner,
@@ -125,9 +127,11 @@ class _Runner:
         space: Mapping[str, Range | list[Any]],
         evaluate: Evaluate,
         objective: Objective,
+        progress: ConsoleProgress,
     ) -> None:
         self._journal, self._space = journal, space
         self._evaluate, self._objective = evaluate, objective
+        self._progress = progress
 
     def run(self, drawn: dict[str, Any], epochs: int | None) -> float:
         """The score of a trial; raises what the trial raises."""
@@ -146,7 +150,7 @@ class _Runner:
         """Records a failure that the journal does not know yet."""
         trial = Trial(values_of(self._space, drawn), epochs, error=error.strip())
         if trial.key not in self._journal.trials():
-            self._journal.append(trial)
+            self._keep(trial)
 
     def _train(self, values: dict[str, Any], epochs: int | None) -> Trial:
         begin = time.monotonic()
@@ -155,7 +159,17 @@ class _Runner:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         error = f"not finite: {', '.join(bad)}" if bad else ""
         trial = Trial(values, epochs, {} if bad else metrics, seconds, error)
-        self._journal.append(trial)
-        _log.info("trial %s: %s in %.0f s", values, error or metrics, seconds)
+        self._keep(trial)
         keras.utils.clear_session()
         return trial
+
+    def _keep(self, trial: Trial) -> None:
+        self._journal.append(trial)
+        outcome = trial.error.splitlines()[-1] if trial.error else _text(trial.metrics)
+        epochs = {} if trial.epochs is None else {"epochs": trial.epochs}
+        self._progress.say(f"{outcome}  ({_text({**trial.values, **epochs})}; {trial.seconds:.0f} s)")
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    rounded = {name: f"{v:.4g}" if isinstance(v, float) else v for name, v in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in rounded.items())

@@ -56,11 +56,11 @@ def check_space(space: Any) -> dict[str, Range | list[Any]]:
 
 
 def describe(space: Mapping[str, Range | list[Any]]) -> dict[str, Any]:
-    """The space as JSON can hold it, to tell on resuming whether it is still the same."""
+    """The space as plain values, to tell on resuming whether it is still the same."""
     return {
         name: {"low": domain.low, "high": domain.high, "log": domain.log}
         if isinstance(domain, Range)
-        else [value if isinstance(value, int | float | str | None) else repr(value) for value in domain]
+        else list(domain)
         for name, domain in space.items()
     }
 

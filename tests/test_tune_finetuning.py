@@ -1,0 +1,68 @@
+"""`search` over the main job: trials that train, a file that `tfopt finetune` runs, honest splits."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import tfopt
+from tfopt.cli import main
+from tfopt.recipes.progress import ConsoleProgress
+from tfopt.tune.finetuning import check_settings, default_space, held_back
+
+QUIET = ConsoleProgress(Console(quiet=True))
+SMALL = tfopt.FinetuneConfig(weights=None, image_size=32, epochs=1, quantization=None, batch_size=8)
+TINY = dataclasses.replace(SMALL, model="squeezenet")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Bright and dark pictures, a handful in each split."""
+    for split, count in (("train", 8), ("validation", 4), ("test", 3)):
+        for label, level in (("dark", 40), ("light", 210)):
+            folder = tmp_path / "photos" / split / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = np.random.default_rng(index).integers(-20, 20, (32, 32, 3)) + level
+                Image.fromarray(pixels.astype("uint8")).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_the_command_runs_what_the_search_found(photos, tmp_path):
+    space = {"learning_rate": [1e-3], "augment": [tfopt.data.Augment(flip="horizontal")]}
+    options = dict(tuner="grid", config=TINY, output=tmp_path / "search", progress=QUIET)
+    result = tfopt.tune.search(str(photos), space, **options)
+    assert set(result.best.metrics) == {"accuracy", "bytes", "bytes_zipped", "latency_ms"}
+    assert not list((tmp_path / "search").rglob("stages")), "the models of all stages fill the disk"
+    with pytest.raises(ValueError, match="other values of config"):
+        tfopt.tune.search(str(photos), space, **{**options, "config": tfopt.FinetuneConfig()})
+
+    output = tmp_path / "run"
+    best = str(tmp_path / "search" / "best.json")
+    assert main(["finetune", "--data", str(photos), "--config", best, "--output", str(output)]) == 0
+    config = json.loads((output / "run.json").read_text())["identity"]
+    assert config["learning_rate"] == 1e-3 and config["augment"] == {"flip": "horizontal"}
+    assert config["quantization"] is None and config["epochs"] == 1 and (output / "model.tflite").exists()
+
+
+def test_the_test_split_stays_unseen(photos):
+    images = held_back(str(photos), SMALL)
+    assert len(list(images.test)) == 8 and images.class_counts["test"] == [4, 4]
+    with pytest.raises(ValueError, match="validation split"):
+        held_back(tfopt.data.load(str(photos / "train"), validation_split=0.0), SMALL)
+
+
+def test_the_default_space_fits_the_configuration(photos):
+    images = held_back(str(photos), SMALL)
+    scratch = default_space(SMALL, images)
+    assert "alpha" in scratch and "unfreeze" not in scratch and "sparsity" not in scratch
+    pretrained = default_space(tfopt.FinetuneConfig(weights="imagenet", sparsity=0.5), images)
+    assert "alpha" not in pretrained and {"unfreeze", "head_epochs", "sparsity"} <= set(pretrained)
+    for space in (scratch, pretrained):
+        check_settings(dict(space))
+        for name, values in space.items():
+            for value in values if isinstance(values, list) else (values.low, values.high):
+                tfopt.FinetuneConfig(**{name: value})  # would refuse a wrong one
