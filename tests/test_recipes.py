@@ -1,7 +1,9 @@
 """The main job on small real data: results, files, resumption, reproducibility, bad options."""
 
+import contextlib
 import dataclasses
 import json
+from functools import partial
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ from rich.console import Console
 
 import tfopt
 from tfopt.cli import main
+from tfopt.recipes import stages
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run_folder import RunFolder, StageRecord, stored_class_names
@@ -88,6 +91,49 @@ def test_interruption_keeps_what_is_trained(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         tfopt.finetune(digits(90), progress=QUIET, **options)
     assert keras.models.load_model(tmp_path / "run" / "model.keras").output_shape == (None, 10)
+
+
+class StopsIn(ConsoleProgress):
+    """Raises what Ctrl-C raises at the third batch of a stage."""
+
+    def __init__(self, stage):
+        super().__init__(Console(quiet=True))
+        self.stage = stage
+
+    @contextlib.contextmanager
+    def bar(self, title, total):
+        with super().bar(title, total) as bar:
+            yield StopsAt(bar, 3) if title == self.stage else bar
+
+
+class StopsAt:
+    def __init__(self, bar, batch):
+        self.bar, self.left = bar, batch
+        self.show, self.move_to = bar.show, bar.move_to
+
+    def advance(self):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["quantization", pytest.param("fine-tuning", marks=pytest.mark.full)])
+def test_a_run_stopped_inside_an_epoch_ends_like_the_one_that_was_not(stage, run, tmp_path, monkeypatch):
+    """So two whole runs with one seed give the same weights, curves and file, bit for bit."""
+    _, options, result = run
+    options = {**options, "output": str(tmp_path / "run")}
+    monkeypatch.setattr(stages.callbacks, "Resume", partial(tfopt.callbacks.Resume, every_batches=1))
+    with pytest.raises(KeyboardInterrupt):
+        tfopt.finetune(digits(), progress=StopsIn(stage), **options)
+    checkpoints = tmp_path / "run" / "checkpoints" / stage
+    assert any(checkpoints.iterdir())
+    again = tfopt.finetune(digits(), progress=QUIET, **options)
+    assert not checkpoints.exists(), "of no more use"
+    for expected, weight in zip(result.model.get_weights(), again.model.get_weights()):
+        np.testing.assert_array_equal(expected, weight)
+    assert result.tflite_path.read_bytes() == again.tflite_path.read_bytes()
+    for name, history in result.history.items():
+        assert history["loss"] == again.history[name]["loss"], name
 
 
 def test_keep_best_never_ends_worse_than_it_began():

@@ -77,7 +77,8 @@ def export(
         candidate.write_bytes(content)
         if class_names is not None:
             with zipfile.ZipFile(candidate, "a") as archive:
-                archive.writestr(LABELS, "\n".join(class_names))
+                undated = zipfile.ZipInfo(LABELS)  # the same model gives the same file
+                archive.writestr(undated, "\n".join(class_names))
         _verify(TFLiteModel(candidate), model, checked[:CHECKED_SAMPLES], quantization)
         os.replace(candidate, path)
     return TFLiteModel(path)

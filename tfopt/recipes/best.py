@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from tfopt.callbacks import StatefulCallback
+
 
 class Best:
     """The best (accuracy, loss) seen so far and the weights that reached it.
@@ -25,7 +27,7 @@ class Best:
         return True
 
 
-class KeepBest(keras.callbacks.Callback):
+class KeepBest(StatefulCallback):
     """Leaves the weights of the best validation epoch in the model.
 
     Put it behind `WeightAveraging`, so that it sees the averages. With `baseline`, training cannot end
@@ -53,6 +55,14 @@ class KeepBest(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the best weights into the model."""
         self.restore()
+
+    def get_state(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"score": list(self._best.score), "weights": self._best.weights}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `get_state`."""
+        self._best.score, self._best.weights = tuple(state["score"]), state["weights"]
 
     def restore(self) -> None:
         """Puts the best weights into the model, also after an interruption."""

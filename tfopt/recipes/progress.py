@@ -47,6 +47,10 @@ class Bar:
         """One unit further."""
         self._progress.update(self._task, advance=1)
 
+    def move_to(self, done: int) -> None:
+        """To so many units."""
+        self._progress.update(self._task, completed=done)
+
     def show(self, status: str) -> None:
         """Replaces the words behind the bar."""
         self._progress.update(self._task, status=status)
@@ -71,6 +75,10 @@ class BatchProgress(keras.callbacks.Callback):
     def __init__(self, bar: Bar) -> None:
         super().__init__()
         self._bar = bar
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """A run that goes on begins where it was."""
+        self._bar.move_to(epoch * self.params["steps"])
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """One batch further."""

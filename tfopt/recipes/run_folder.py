@@ -72,6 +72,12 @@ class RunFolder:
         save_model(model, self.model_path(record.name))
         self._state["stages"].append(dataclasses.asdict(record))
         self._write()
+        shutil.rmtree(self.checkpoints / record.name, ignore_errors=True)
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """Where an unfinished stage keeps how far it is."""
+        return self.path / "checkpoints"
 
     def model_path(self, stage: str) -> pathlib.Path:
         """Where the model of a stage is kept."""

@@ -1,6 +1,7 @@
 """What every stage of a recipe needs: options, images, devices and a place to report progress."""
 
 import dataclasses
+import pathlib
 
 import tensorflow as tf
 
@@ -18,12 +19,14 @@ class Setting:
         images: The data set, resized; `validation` and `test` exist.
         strategy: Where the models live.
         progress: Where to report.
+        checkpoints: Folder for what a stage needs to go on after an interruption; None keeps nothing.
     """
 
     config: FinetuneConfig
     images: data.ImageDataset
     strategy: tf.distribute.Strategy
     progress: ConsoleProgress
+    checkpoints: pathlib.Path | None = None
 
     @property
     def classes(self) -> int:
@@ -53,4 +56,6 @@ class Setting:
     def _one_hot(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         if batches.element_spec[1].dtype.is_floating:
             return batches  # MixUp and CutMix gave soft labels
-        return batches.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
+        one_hot = batches.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
+        one_hot.position = batches.position  # by which `Resume` starts inside an epoch
+        return one_hot

@@ -86,7 +86,14 @@ def fit(
         baseline = model.evaluate(validation, verbose=0, return_dict=True)
         best = KeepBest((baseline["accuracy"], baseline["loss"]))
     with setting.progress.bar(title, updates) as bar:
-        watchers = [*extra, *([best] if best else []), callbacks.TrainingMonitor(), BatchProgress(bar)]
+        resume = [callbacks.Resume(setting.checkpoints / title, train)] if setting.checkpoints else []
+        watchers = [
+            *resume,
+            *extra,
+            *([best] if best else []),
+            callbacks.TrainingMonitor(),
+            BatchProgress(bar),
+        ]
         try:
             history = model.fit(
                 train,
