@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_choice, check_instance, check_integer, message
 from tfopt._keras_internals import leaf_layers
+from tfopt.compress._updates import planned_updates
 from tfopt.compress.pruning._constraint import GlobalThreshold, MaskConstraint, MaskRule
 from tfopt.compress.pruning.masks import block_mask, keep_above, magnitude_mask, two_of_four_mask
 from tfopt.compress.pruning.schedules import CubicSparsity, Schedule, check_target
@@ -125,14 +126,12 @@ class Pruning(keras.callbacks.Callback):
     def _schedule(self, start: int) -> Schedule:
         if callable(self.target):
             return self.target
-        steps = self.params.get("steps")
-        if not steps:
+        updates = planned_updates(self.model.optimizer, self.params)
+        if updates is None:
             fix = "Give a schedule, such as CubicSparsity(0.8, end_step=1000), or `steps_per_epoch` to `fit`."
             raise ValueError(
                 message("target", "a schedule when `fit` does not know its steps", self.target, fix)
             )
-        updates = steps * self.params.get("epochs", 1)
-        updates //= self.model.optimizer.gradient_accumulation_steps or 1
         span = max(int(0.6 * updates), 1)
         frequency = max(span // 40, 1)
         return CubicSparsity(self.target, start + span, begin_step=start, frequency=frequency)
