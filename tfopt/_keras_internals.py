@@ -119,6 +119,32 @@ def observe_gradients(optimizer: Any, observer: Callable[[list, list], None]) ->
     return functools.partial(_restore_attribute, optimizer, "_all_reduce_sum_gradients", before)
 
 
+def change_gradients(
+    optimizer: Any, variables: list[keras.Variable], change: Callable[[list], list]
+) -> Callable[[], None]:
+    """Replaces the summed gradients of some variables by `change(gradients)`, just before every update.
+
+    Keras has no hook between gradient and update that a callback could reach. Returns a function that ends
+    it, which a training function that was traced before does not notice.
+    """
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        raise TypeError("Gradients can be changed in one optimizer only. Received: a `MultiOptimizer`.")
+    reduce = optimizer._all_reduce_sum_gradients
+    keys = [optimizer._var_key(variable) for variable in variables]
+
+    def changed(pairs: Any) -> list:
+        pairs = list(reduce(list(pairs)))
+        places = {optimizer._var_key(variable): place for place, (_, variable) in enumerate(pairs)}
+        chosen = [places[key] for key in keys]
+        for place, grad in zip(chosen, change([pairs[place][0] for place in chosen])):
+            pairs[place] = (grad, pairs[place][1])
+        return pairs
+
+    before = vars(optimizer).get("_all_reduce_sum_gradients")  # tfopt's wrappers set one
+    optimizer._all_reduce_sum_gradients = changed
+    return functools.partial(_restore_attribute, optimizer, "_all_reduce_sum_gradients", before)
+
+
 def _restore_attribute(owner: Any, name: str, before: Any) -> None:
     vars(owner).pop(name, None)
     if before is not None:
