@@ -11,6 +11,7 @@ import tfopt
 from tfopt import _keras_internals
 from tfopt import callbacks as C
 from tfopt.callbacks.learning_rate_finder import RangeTest
+from tfopt.cli import main
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(48, 6)).astype("f"), RNG.normal(size=(48, 2)).astype("f")
@@ -109,14 +110,17 @@ def test_losses_are_those_of_each_rate_and_divergence_ends_it():
     assert float(model.optimizer.learning_rate) == 0.5
 
 
-def test_suggestion_is_the_steepest_place_in_front_of_the_minimum():
+def test_suggestion_lies_between_the_steepest_and_the_lowest_place():
     test = RangeTest(1e-4, 1e2, 121, 4.0)
     position = np.log10(test.planned)
     noise = 0.02 * np.random.default_rng(0).normal(size=121)
-    losses = 2.0 - 1.5 / (1 + np.exp(-4 * (position + 1.5))) + np.maximum(position - 0.5, 0) ** 2 * 20 + noise
-    ended = [test.observe(loss) for loss in losses]
+    falls, rises = 1.5 / (1 + np.exp(-4 * (position + 1.5))), 20 * np.maximum(position - 0.5, 0) ** 2
+    ended = [test.observe(loss) for loss in 2.0 - falls + rises + noise]
     assert ended.index(True) < 120
-    assert abs(np.log10(test.suggestion()) + 1.5) < 0.2  # the middle of the sigmoid
+    curve = (2.0 - falls + rises)[: len(test.rates)]
+    middle = (position[np.gradient(curve).argmin()] + position[curve.argmin()]) / 2
+    assert abs(np.log10(test.suggestion()) - middle) < 0.5
+    assert np.abs(test.curve() - curve)[:80].max() < 0.08  # smooth, and it does not lag
 
 
 def test_a_loss_that_never_falls_gives_no_suggestion(caplog):
@@ -162,6 +166,15 @@ def test_figure(tmp_path):
     finder.test(model, data)
     text = finder.plot(tmp_path / "rates.svg").read_text()
     assert text.lstrip().startswith("<?xml") and len(text) > 5000
+
+
+def test_command_draws_and_suggests(tmp_path, capsys):
+    plot = tmp_path / "rates.png"
+    options = ["--data", "digits", "--weights", "none", "--alpha", "0.25", "--steps", "20"]
+    assert main(["lr-find", *options, "--maximum", "10", "--plot", str(plot)]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert 1e-6 < float(line.split()[0]) < 10 and "rates, 1e-06 to" in line
+    assert plot.stat().st_size > 5000
 
 
 def test_bad_use():

@@ -52,20 +52,21 @@ class RangeTest:
         return weights @ np.array(self.losses) / weights.sum(1)
 
     def suggestion(self) -> float | None:
-        """The rate at which the curve falls fastest, in front of its lowest point."""
+        """The geometric mean of the rates at which the curve falls fastest and is lowest."""
         if len(self.losses) < 3:
             return None
         curve = self.curve()
-        slope = np.gradient(curve)[: int(curve.argmin()) + 1]
-        return None if slope.min() >= 0 else float(self.rates[int(slope.argmin())])
+        lowest = int(curve.argmin())
+        slope = np.gradient(curve)[: lowest + 1]
+        return None if slope.min() >= 0 else float(np.sqrt(self.rates[slope.argmin()] * self.rates[lowest]))
 
 
 class LearningRateFinder(keras.callbacks.Callback):
     """Tries learning rates from small to large in one short `fit`, then leaves everything as it was.
 
     Use it before the first training of a new model, data set or optimizer, and for the peak of `OneCycle`
-    or `Warmup`. `suggestion` is a rate in the middle of the useful range: good for AdamW, cautious for
-    SGD. It says nothing about how the rate must fall later.
+    or `Warmup`. `suggestion` lies between the rate at which the loss falls fastest (late in the test it
+    could not fall) and the one at which it is lowest (the next ones make it grow). Look at the curve.
 
     A `fit` with this callback is the test, so give it no other; `test` makes that call. Afterwards the
     weights, the moving statistics, the seeds of random layers, the optimizer and the random generators of
@@ -78,7 +79,7 @@ class LearningRateFinder(keras.callbacks.Callback):
         stop_at: The test ends when the mean loss is so many times the lowest one, > 1.
 
     Attributes:
-        suggestion: The rate where the loss falls fastest, or None if it does not fall.
+        suggestion: The geometric mean of both, or None if the loss does not fall.
         rates, losses: What was tried and what came of it.
 
     Raises:
@@ -146,10 +147,13 @@ class LearningRateFinder(keras.callbacks.Callback):
             raise ValueError("There is nothing to draw before the test. Call `test` or `fit` first.")
         lowest = float(test.curve().min())
         top = max(test.losses[0], lowest) + (self.stop_at - 1) * abs(lowest)
-        lines = {"loss": np.minimum(test.losses, top), "mean": np.minimum(test.curve(), top)}
+        lines = {
+            "loss": np.minimum(test.losses, top).tolist(),
+            "mean": np.minimum(test.curve(), top).tolist(),
+        }
         mark = None if suggestion is None else (suggestion, f"{suggestion:.2g}")
-        axes = {"x_label": "learning rate", "y_label": "loss", "log_x": True}
-        return save_lines(path, test.rates.tolist(), lines, mark=mark, **axes)
+        rates = test.rates.tolist()
+        return save_lines(path, rates, lines, x_label="learning rate", y_label="loss", log_x=True, mark=mark)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Remembers everything."""
