@@ -8,18 +8,17 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
 
 from tfopt._checks import check_number, message
 from tfopt.compress._data import labelled
 from tfopt.compress.tflite_model import Latency, TFLiteModel
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 WARM_UP = 3
 
@@ -54,10 +53,8 @@ class Comparison:
                 return row
         raise KeyError(name)
 
-    def __rich__(self) -> "Table":
+    def __rich__(self) -> Table:
         """The table for a rich console."""
-        from rich.table import Table  # a third of the time of `import tfopt`
-
         table = Table(caption=f"{self.rows[0].samples} samples, 95 % intervals (Wilson), batch of 1")
         table.add_column("model")
         titles = ("accuracy", "agreement", "size", "zipped", "latency, ms (10-90 %)")
@@ -69,8 +66,6 @@ class Comparison:
 
     def __str__(self) -> str:
         """The table as plain text."""
-        from rich.console import Console
-
         text = io.StringIO()
         Console(file=text, width=110, color_system=None).print(self)
         return text.getvalue()
