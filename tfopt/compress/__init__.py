@@ -11,9 +11,12 @@ from tfopt.compress.quantization import (
     QuantizedDepthwiseConv2D,
     quantize_aware,
 )
+from tfopt.compress.slimming import ChannelSparsity, slim
+from tfopt.compress.sparse_training import SparseTraining
 from tfopt.compress.tflite_model import TFLiteModel
 
 __all__ = [
+    "ChannelSparsity",
     "Clustering",
     "Comparison",
     "CubicSparsity",
@@ -23,8 +26,10 @@ __all__ = [
     "QuantizedConv2D",
     "QuantizedDense",
     "QuantizedDepthwiseConv2D",
+    "SparseTraining",
     "TFLiteModel",
     "compare",
     "export",
     "quantize_aware",
+    "slim",
 ]

@@ -95,6 +95,10 @@ class Graph:
             name=self.model.name,
         )
 
+    def tensor(self, index: int) -> keras.KerasTensor:
+        """Shape and data type of a tensor of the model."""
+        return self._alive[index - 1]
+
     def _tensors(self, model: keras.Model, which: str) -> list:
         if not nodes(model):
             raise ValueError(
