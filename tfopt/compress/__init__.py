@@ -11,9 +11,13 @@ from tfopt.compress.quantization import (
     QuantizedDepthwiseConv2D,
     quantize_aware,
 )
-from tfopt.compress.slimming import ChannelSparsity, slim
 from tfopt.compress.sparse_training import SparseTraining
 from tfopt.compress.tflite_model import TFLiteModel
+
+if TYPE_CHECKING:
+    from tfopt.compress.slimming import ChannelSparsity, slim
+
+_LAZY = {"ChannelSparsity": "slimming", "slim": "slimming"}
 
 __all__ = [
     "ChannelSparsity",
@@ -33,3 +37,14 @@ __all__ = [
     "quantize_aware",
     "slim",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a part when one of its names is first asked for (PEP 562)."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"tfopt.compress.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'tfopt.compress' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
