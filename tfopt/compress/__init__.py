@@ -1,4 +1,10 @@
-"""Smaller models: pruning, quantization and the verified export of what comes out."""
+"""Smaller models: pruning, quantization and the verified export of what comes out.
+
+Parts without serialisable classes are imported at their first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tfopt.compress.clustering import Clustering
 from tfopt.compress.compare import Comparison, compare
