@@ -222,3 +222,9 @@ def set_random_state(state: tuple[Any, ...]) -> None:
     random.setstate(python)
     np.random.set_state(numpy)
     global_seed_generator().state.assign(seed)
+
+
+def knows(optimizer: Any, variables: list[keras.Variable]) -> bool:
+    """Whether a built optimizer was built on all of these variables; Keras only fails when it updates."""
+    core = innermost(optimizer)
+    return {core._var_key(v) for v in variables} <= {core._var_key(v) for v in core._trainable_variables}

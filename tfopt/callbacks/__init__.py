@@ -8,6 +8,7 @@ from tfopt.callbacks.plateau_decay import PlateauDecay
 from tfopt.callbacks.resume import Resume
 from tfopt.callbacks.time_budget import TimeBudget
 from tfopt.callbacks.training_monitor import TrainingMonitor
+from tfopt.callbacks.unfreeze import Unfreeze
 from tfopt.callbacks.weight_averaging import WeightAveraging, averaged
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "StatefulCallback",
     "TimeBudget",
     "TrainingMonitor",
+    "Unfreeze",
     "WeightAveraging",
     "averaged",
 ]
