@@ -64,12 +64,39 @@ def ramp(strategy) -> tf.data.Dataset:
     return tfopt.data.ramped_batches(dataset, tfopt.schedules.GeometricRamp(8, 32, ramp_samples=96), epochs=2)
 
 
-def normalized() -> keras.Model:
-    first = keras.layers.Dense(
-        4, use_bias=False
-    )  # the gradient of a bias here is noise, which Adam amplifies
-    normalization = keras.layers.BatchNormalization(synchronized=True)
+def normalized(synchronized: bool = True) -> keras.Model:
+    # Without a bias, whose gradient here is noise, which Adam amplifies.
+    first = keras.layers.Dense(4, use_bias=False)
+    normalization = keras.layers.BatchNormalization(synchronized=synchronized)
     return keras.Sequential([keras.Input((8,)), first, normalization, keras.layers.Dense(2)])
+
+
+def dropped() -> keras.Model:
+    layers = [keras.layers.Dense(16, "relu"), keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(2)]
+    return keras.Sequential([keras.Input((8,)), *layers])
+
+
+def quantized() -> keras.Model:
+    return tfopt.compress.quantize_aware(dense())
+
+
+def quantized_twins(strategy) -> list[np.ndarray]:
+    """QAT where both halves of a batch are the same: ranges are means over replicas of their extremes."""
+    x, y = (np.concatenate([np.tile(part, (2, 1)) for part in np.split(a, 8)]) for a in regression())
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    return train(strategy, adam, model=quantized, data=lambda _: data)
+
+
+def judged(strategy) -> list[np.ndarray]:
+    """`evaluate` and `predict`, with a last batch that the replicas cannot share evenly."""
+    keras.utils.set_random_seed(0)
+    x, y = regression(61)
+    with strategy.scope():
+        model = dense()
+        model.compile("sgd", "mse", metrics=["mae"], jit_compile=False)
+    losses = model.evaluate(x[:48], y[:48], batch_size=16, verbose=0)
+    mae = model.evaluate(x, y, batch_size=16, verbose=0, return_dict=True)["mae"]
+    return [np.array([*losses, mae]), model.predict(x, batch_size=16, verbose=0)]
 
 
 def overflow(strategy, row: int) -> list[np.ndarray]:
@@ -124,10 +151,25 @@ CASES = {
     "pruning": lambda strategy: train(
         strategy, adam, callbacks=[lambda: tfopt.compress.Pruning(0.5)], epochs=3
     ),
+    "quantization": quantized_twins,
+    "evaluate and predict": judged,
 }
+
+# What depends on how a batch is divided, but not on whether the replicas share a machine.
+DIVIDED = {
+    "dropout": lambda strategy: train(strategy, adam, model=dropped),
+    "batch norm per replica": lambda strategy: train(strategy, adam, model=lambda: normalized(False)),
+    "quantization, different halves": lambda strategy: train(strategy, adam, model=quantized),
+}
+
+ALL = CASES | DIVIDED
+
+
+def largest(one: list[np.ndarray], other: list[np.ndarray]) -> float:
+    """The largest difference between the arrays of two lists."""
+    return max(float(np.abs(a.astype("float64") - b).max()) for a, b in zip(one, other, strict=True))
 
 
 def difference(case: str, strategy) -> float:
     """The largest difference between `strategy` and one device, over weights, updates, loss and metrics."""
-    pairs = zip(CASES[case](strategy), CASES[case](ONE_DEVICE), strict=True)
-    return max(float(np.abs(a.astype("float64") - b).max()) for a, b in pairs)
+    return largest(CASES[case](strategy), CASES[case](ONE_DEVICE))

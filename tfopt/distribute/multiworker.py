@@ -1,7 +1,7 @@
 """Keras 3's trainer under several replicas: mends of its bugs, and clear refusals of what cannot work.
 
-Checked on Keras 3.15.1; tests fail when a hook changes. Both functions are in
-`keras.src.backend.tensorflow.trainer`, and are replaced only if a self-test sees the bug:
+Checked on Keras 3.15.1; tests fail when a hook changes. Each function is in
+`keras.src.backend.tensorflow.trainer`, and is replaced only if a self-test sees the bug:
 
 1. `reduce_per_replica` averages scalar logs along an axis 0 that they do not have, with several workers
    (tensorflow/tensorflow#72388).
@@ -15,17 +15,20 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.tensorflow import trainer  # the module that holds both functions
+from keras.src.backend.tensorflow import trainer  # the module that holds the functions
+
+from tfopt.distribute import statistics
 
 _ORIGINAL_REDUCE = trainer.reduce_per_replica
 _ORIGINAL_BUILD = trainer.TensorFlowTrainer._maybe_symbolic_build
+_ORIGINAL_RESULT = trainer.TensorFlowTrainer._get_metrics_result_or_logs
 
 
 def mend(strategy: tf.distribute.Strategy) -> list[str]:
     """Replaces what fails under `strategy`, and lets models be checked before they train.
 
     Returns:
-        The names of the functions whose bug the self-test has seen.
+        The names of the functions and classes whose bug the self-test has seen.
     """
     bugs = []
     if not _works(lambda: _reduce_scalars(strategy)):
@@ -36,6 +39,9 @@ def mend(strategy: tf.distribute.Strategy) -> list[str]:
         bugs.append("_maybe_symbolic_build")
     elif trainer.TensorFlowTrainer._maybe_symbolic_build is _ORIGINAL_BUILD:
         trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_ORIGINAL_BUILD)
+    if statistics.diverge(strategy):
+        trainer.TensorFlowTrainer._get_metrics_result_or_logs = _average_and_get_result
+        bugs.append("BatchNormalization")
     return bugs
 
 
@@ -43,6 +49,7 @@ def restore() -> None:
     """Puts Keras's own functions back."""
     trainer.reduce_per_replica = _ORIGINAL_REDUCE
     trainer.TensorFlowTrainer._maybe_symbolic_build = _ORIGINAL_BUILD
+    trainer.TensorFlowTrainer._get_metrics_result_or_logs = _ORIGINAL_RESULT
 
 
 def _several_workers(strategy: tf.distribute.Strategy | None) -> bool:
@@ -65,6 +72,12 @@ def _build_from_specs(self: Any, iterator: Any = None, data_batch: Any = None) -
         data_batch = keras.tree.map_structure(_one_replica, iterator._distributed_dataset.element_spec)
     with self.distribute_strategy.scope():
         self._symbolic_build(data_batch=data_batch)
+
+
+def _average_and_get_result(self: Any, logs: Any) -> Any:
+    """As Keras's, at the end of an epoch: from here on all replicas have the same statistics."""
+    statistics.average(self)
+    return _ORIGINAL_RESULT(self, logs)
 
 
 def _one_replica(spec: Any) -> Any:

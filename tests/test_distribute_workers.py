@@ -1,0 +1,50 @@
+"""Two worker processes equal one device; started once, for all cases."""
+
+import numpy as np
+import pytest
+from workers import exactness, jobs
+
+import tfopt
+from tfopt.distribute import multiworker, replicas
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """What each of two workers has got from every case."""
+    return tfopt.distribute.spawn(jobs.train_everything, 2, args=(list(exactness.ALL),), timeout_seconds=240)
+
+
+@pytest.fixture
+def mended(two_replicas):
+    multiworker.mend(two_replicas)
+    replicas.mend()
+    yield
+    tfopt.distribute.restore_keras()
+
+
+@pytest.mark.parametrize("case", exactness.CASES)
+def test_two_workers_equal_one_device(case, workers):
+    expected = exactness.CASES[case](exactness.ONE_DEVICE)
+    for worker in workers:
+        assert exactness.largest(worker[case], expected) < (5e-5 if "float16" in case else 1e-5)
+
+
+@pytest.mark.parametrize("case", exactness.DIVIDED)
+def test_two_workers_equal_two_replicas_of_one_machine(case, workers, two_replicas, mended):
+    expected = exactness.DIVIDED[case](two_replicas)
+    for worker in workers:
+        assert exactness.largest(worker[case], expected) < 1e-5
+
+
+def test_dropout_masks_differ_between_workers_and_repeat(workers):
+    (first, again), (other, _) = (worker["masks"] for worker in workers)
+    np.testing.assert_array_equal(first, again)
+    assert 16 < np.sum(first != other) < 48  # of 64: independent draws
+
+
+def test_workers_know_each_other(workers):
+    first, second = (str(worker["description"]) for worker in workers)
+    assert first == "MultiWorkerMirroredStrategy, 2 replicas on CPU:0, worker 0 of 2, float32"
+    assert "worker 1 of 2" in second

@@ -1,0 +1,28 @@
+"""What the worker processes of a test do: called by `tfopt.distribute.spawn`, so they start afresh."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfopt
+from workers import exactness
+
+
+def train_everything(cases: list[str]) -> dict[str, Any]:
+    """Every case on this worker's strategy: name -> arrays."""
+    strategy = tfopt.distribute.make_strategy()
+    results: dict[str, Any] = {name: exactness.ALL[name](strategy) for name in cases}
+    return results | {"masks": masks(strategy), "description": tfopt.distribute.describe(strategy)}
+
+
+def masks(strategy: tf.distribute.Strategy) -> list[np.ndarray]:
+    """This worker's dropout masks from the same seed, twice."""
+    drawn = []
+    for _ in range(2):
+        with strategy.scope():
+            layer = keras.layers.Dropout(0.5, seed=1)
+        values = strategy.run(tf.function(lambda layer=layer: layer(tf.ones(64), training=True)))
+        drawn.append(strategy.experimental_local_results(values)[0].numpy() > 0)
+    return drawn
