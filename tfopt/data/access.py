@@ -23,7 +23,10 @@ class RandomAccess(abc.ABC):
     Attributes:
         labels: int64 [examples], or float32 [examples, classes] if they are soft.
         image_size: (height, width) if all images share it, else None.
+        reads_batches: Whether `image` takes the numbers of a whole batch at once.
     """
+
+    reads_batches = False
 
     def __init__(self, labels: np.ndarray, image_size: tuple[int, int] | None) -> None:
         soft = np.issubdtype(np.asarray(labels).dtype, np.floating)
@@ -65,6 +68,8 @@ def random_access_of(dataset: Any) -> RandomAccess | None:
 @final
 class InMemory(RandomAccess):
     """uint8 images [examples, height, width, 3] in one tensor."""
+
+    reads_batches = True
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         super().__init__(labels, (int(images.shape[1]), int(images.shape[2])))

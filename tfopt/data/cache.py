@@ -4,7 +4,6 @@ import logging
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -18,7 +17,7 @@ from tfopt.data.balance import Rebalanced
 from tfopt.data.decode import decode, resize
 
 _log = logging.getLogger(__name__)
-_CHUNK = 512
+_CHUNK, _BLOCK = 512, 16
 
 
 def check_image_size(image_size: Any) -> tuple[int, int]:
@@ -90,18 +89,24 @@ def _read(
     spec = dataset.element_spec[1]
     labels: np.ndarray = np.empty((count, *spec.shape), np.int64 if spec.dtype.is_integer else np.float32)
 
-    def store(position: int, example: Any) -> None:
-        if isinstance(source, Files):
-            images[position] = decode(source.paths[position], size, crop)
-            labels[position] = source.labels[position]
-        else:
-            images[position] = resize(_three_channels(example[0]), size, crop)
-            labels[position] = example[1]
+    paths = source.paths if isinstance(source, Files) else ()
 
-    examples = range(count) if isinstance(source, Files) else dataset.as_numpy_iterator()
+    def from_file(start: int) -> None:
+        for position in range(start, min(start + _BLOCK, count)):
+            images[position] = decode(paths[position], size, crop)
+
+    def from_stream(position: int, example: Any) -> None:
+        images[position] = resize(_three_channels(example[0]), size, crop)
+        labels[position] = example[1]
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for chunk in _chunks(enumerate(examples)):  # bounds the number of decoded images in flight
-            list(pool.map(store, *zip(*chunk)))
+        if isinstance(source, Files):
+            labels[:] = source.labels
+            list(pool.map(from_file, range(0, count, _BLOCK)))
+            return images, labels
+        examples = enumerate(dataset.as_numpy_iterator())
+        while chunk := list(islice(examples, _CHUNK)):  # bounds the number of images in flight
+            list(pool.map(from_stream, *zip(*chunk)))
     return images, labels
 
 
@@ -122,12 +127,6 @@ def _three_channels(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
-
-
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk
 
 
 def _temporary_file(shape: tuple[int, ...], directory: str | None) -> np.memmap:

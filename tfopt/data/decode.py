@@ -54,7 +54,8 @@ def decode(
                 raise ValueError(f"its header claims {width} x {height} pixels")
             if image_size is not None:
                 image.draft("RGB", (image_size[1], image_size[0]))
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = _to_rgb(image)
         return np.asarray(_resize(rgb, image_size, crop_to_aspect_ratio))
     except _DAMAGE as error:
         empty = os.path.isfile(name) and os.path.getsize(name) == 0
@@ -78,11 +79,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
 
 
 def _resize(image: Image.Image, image_size: tuple[int, int] | None, crop: bool) -> Image.Image:
-    if image_size is None:
+    if image_size is None or image.size == image_size[::-1]:
         return image
     height, width = image_size
     box = (0.0, 0.0, float(image.width), float(image.height))

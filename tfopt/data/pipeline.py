@@ -120,19 +120,18 @@ class _Reader:
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
         """The batches of an epoch; zeros in front of `first_batch`."""
-        examples = self.examples(epoch, first_batch * self.order.batch_size)
-        batches = examples.batch(self.order.batch_size, drop_remainder=self.order.drop_remainder)
+        first, size = first_batch * self.order.batch_size, self.order.batch_size
+        if self.augment is None and self.source.reads_batches:  # nothing to do for each image alone
+            places = tf.data.Dataset.range(self.order.length).batch(size, self.order.drop_remainder)
+            batches = places.map(self._read(epoch, first), num_parallel_calls=tf.data.AUTOTUNE)
+        else:
+            batches = self.examples(epoch, first).batch(size, self.order.drop_remainder)
         return batches.map(self.mixed, num_parallel_calls=tf.data.AUTOTUNE)
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         """(image, label, epoch, index) in the order of the epoch; zeros in front of `first`."""
-
-        def example(place: tf.Tensor) -> Any:
-            index = self.order.index(place, epoch)
-            read = tf.cond(place < first, self._nothing, lambda: self._example(index, epoch))
-            return *read, epoch, index
-
-        return tf.data.Dataset.range(self.order.length).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+        places = tf.data.Dataset.range(self.order.length)
+        return places.map(self._read(epoch, first), num_parallel_calls=tf.data.AUTOTUNE)
 
     def mixed(self, images: tf.Tensor, labels: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
         """What the model gets of a batch."""
@@ -141,14 +140,26 @@ class _Reader:
         where = {"seed": self.seed, "epoch": epoch, "index": index}
         return self.augment.batch(images, labels, classes=self.classes, **where)
 
+    def _read(self, epoch: tf.Tensor, first: tf.Tensor) -> Any:
+        """A function of one place of the epoch, or of the places of a batch if the source allows."""
+
+        def read(place: tf.Tensor) -> Any:
+            index = self.order.index(place, epoch)
+            skipped = tf.reduce_all(place < first)
+            example = tf.cond(skipped, lambda: self._nothing(index), lambda: self._example(index, epoch))
+            return *example, epoch, index
+
+        return read
+
     def _example(self, index: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = self.source.image(self.source.locate(index, epoch)), tf.gather(self.labels, index)
         if self.augment is not None:
             return self.augment.image(image, seed=self.seed, epoch=epoch, index=index), label
         return tf.cast(image, tf.float32), label
 
-    def _nothing(self) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.zeros([*self.source.image_size, 3]), tf.zeros_like(self.labels[0])
+    def _nothing(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        shape = tf.concat([tf.shape(index), [*self.source.image_size, 3]], 0)
+        return tf.zeros(shape), tf.zeros_like(tf.gather(self.labels, index))
 
 
 def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
