@@ -30,7 +30,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	@# A second MirroredStrategy in one process breaks the first, so these run in a process of their own.
 	$(BIN)/python -m pytest -m "not full" tests/test_distribute.py tests/test_distribute_replicas.py
-	$(BIN)/python -m pytest -m "not full" --ignore tests/test_distribute.py --ignore tests/test_distribute_replicas.py tests/test_distribute_*.py
+	$(BIN)/python -m pytest -m "not full" tests/test_distribute_[!r]*.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full" --ignore-glob='*/test_distribute*.py'
 
 test-parity: $(STAMP)
