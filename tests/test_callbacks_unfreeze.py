@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfopt
 from tfopt import callbacks as C
@@ -167,3 +168,38 @@ def test_what_does_not_fit_is_refused():
     C.Unfreeze({0: "head"}).prepare(model)
     with pytest.raises(ValueError, match="Unfreeze.prepare"):
         model.fit(X, Y, verbose=0, callbacks=[C.Unfreeze({0: "head", 1: 1.0})])
+
+
+def test_resume_inside_an_epoch_of_an_earlier_stage_leaves_the_last_training_step(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def run(stop_at=None):
+        def stop(batch, logs):
+            if stop_at is not None and int(model.optimizer.iterations) == stop_at:
+                raise Stop
+
+        images = tf.data.Dataset.from_tensor_slices((np.arange(192).reshape(16, 2, 2, 3), np.arange(16) % 2))
+        batches = tfopt.data.pipeline(images, 4)
+        keras.utils.set_random_seed(1)
+        layers = [
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, name="low"),
+            keras.layers.Dense(2, name="head"),
+        ]
+        model = keras.Sequential([keras.Input((2, 2, 3)), *layers])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(1e-5), loss, jit_compile=False)
+        unfreeze = C.Unfreeze({0: "head", 2: 1.0})
+        unfreeze.prepare(model)
+        callbacks = [C.Resume(tmp_path, batches, every_seconds=0), unfreeze]
+        callbacks.append(keras.callbacks.LambdaCallback(on_train_batch_end=stop))
+        model.fit(batches, epochs=3, verbose=0, shuffle=False, callbacks=callbacks)
+        return model, batches
+
+    with pytest.raises(Stop):
+        run(stop_at=6)  # within the second epoch
+    model, batches = run()
+    before = model.get_layer("low").get_weights()
+    model.fit(batches, verbose=0, shuffle=False)
+    assert not np.array_equal(before[0], model.get_layer("low").get_weights()[0])

@@ -89,7 +89,8 @@ class Resume(keras.callbacks.Callback):
         _keras_internals.build_for_training(self.model, None if self.data is None else self.data.element_spec)
         self._variables = _snapshot.variables_of(self.model, metrics=self.data is not None)
         self._number = self._batches = self._epochs_run = 0
-        self._saved_at, self._cost, self._train = time.monotonic(), 0.0, None
+        self._saved_at, self._cost = time.monotonic(), 0.0
+        self._train: Any = None  # the training function that lets batches pass, and the one it stands for
         exact = "the last epoch boundary" if self.data is None else "any batch"
         _LOG.info("Resume: a restart is exact from %s.", exact)
         found = self._folder.latest()
@@ -134,8 +135,10 @@ class Resume(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Saves the end, or brings it back if the run was over already."""
         _keras_internals.begin_at_epoch(self.model, None)
-        if self._train is not None:
-            self.model.train_function, self._train = self._train, None
+        passing, train = self._train or (None, None)
+        if passing is not None and self.model.train_function is passing:  # else it was made anew since
+            self.model.train_function = train
+        self._train = None
         if self._state is not None and self._epochs_run == 0:
             self._restore()
         elif self._epochs_run:
@@ -210,7 +213,7 @@ class Resume(keras.callbacks.Callback):
             return self.model.get_metrics_result()
 
         self.model.train_function = function
-        self._train = train
+        self._train = function, train
 
 
 def _worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
