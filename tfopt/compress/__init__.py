@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfopt.compress.clustering import Clustering
 from tfopt.compress.compare import Comparison, compare
+from tfopt.compress.distillation import Distillation, SoftTargets
 from tfopt.compress.export import export
 from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
 from tfopt.compress.quantization import (
@@ -30,12 +31,14 @@ __all__ = [
     "Clustering",
     "Comparison",
     "CubicSparsity",
+    "Distillation",
     "FakeQuantize",
     "OneShotSparsity",
     "Pruning",
     "QuantizedConv2D",
     "QuantizedDense",
     "QuantizedDepthwiseConv2D",
+    "SoftTargets",
     "SparseTraining",
     "TFLiteModel",
     "compare",

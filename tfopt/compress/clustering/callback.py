@@ -9,6 +9,7 @@ import numpy as np
 from tfopt._checks import check_choice, check_instance, check_integer
 from tfopt.compress.clustering.centroids import INITIALIZATIONS, centroids_of, nearest
 from tfopt.compress.clustering.groups import KeepGroups, value_groups
+from tfopt.compress.distillation import Lesson
 from tfopt.compress.pruning.callback import prunable_kernels
 
 
@@ -34,6 +35,7 @@ class Clustering(keras.callbacks.Callback):
         exclude: Layers to leave alone: names, patterns such as "block_1_*", or layers. Depthwise convolutions
             are always left alone.
         seed: Of "kmeans++".
+        teacher: A model to learn from besides the labels; see `Distillation`.
 
     Raises:
         ValueError: a value outside its bounds, more clusters than weights, a name that fits no layer.
@@ -61,8 +63,10 @@ class Clustering(keras.callbacks.Callback):
         exclude: Sequence[str | keras.Layer] = (),
         *,
         seed: int = 0,
+        teacher: keras.Model | None = None,
     ) -> None:
         super().__init__()
+        self._lesson = Lesson(teacher)
         self.clusters = check_integer("clusters", clusters, minimum=2)
         self.per_channel = bool(check_instance("per_channel", per_channel, bool))
         self.preserve_sparsity = bool(check_instance("preserve_sparsity", preserve_sparsity, bool))
@@ -98,7 +102,12 @@ class Clustering(keras.callbacks.Callback):
                 )
                 kernel.constraint = KeepGroups(variable, int(groups.max()), kernel.constraint)
                 kernel.assign(weights)
+        self._lesson.begin(self.model)
         self.model.make_train_function(force=True)  # a function traced earlier knows no constraints
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """The weights stay clustered in whatever trains this model next."""
+        self._lesson.end()
 
     def clustered(self, weights: np.ndarray) -> np.ndarray:
         """A kernel with every weight replaced by its centroid."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfopt._checks import check_choice, check_instance, check_integer, message
 from tfopt._keras_internals import leaf_layers
 from tfopt.compress._updates import planned_updates
+from tfopt.compress.distillation import Lesson
 from tfopt.compress.pruning._constraint import GlobalThreshold, MaskConstraint, MaskRule
 from tfopt.compress.pruning.masks import block_mask, keep_above, magnitude_mask, two_of_four_mask
 from tfopt.compress.pruning.schedules import CubicSparsity, Schedule, check_target
@@ -41,6 +42,7 @@ class Pruning(keras.callbacks.Callback):
             are always left alone: they are small and lose the most.
         restore_mask: Weights that are zero when `fit` starts stay zero (a model that was pruned before).
         block_size: (inputs, outputs) of a block, for pattern "block".
+        teacher: A model to learn from besides the labels; see `Distillation`.
 
     Raises:
         ValueError: a value outside its bounds, a combination that does not exist, a name that fits no layer.
@@ -67,8 +69,10 @@ class Pruning(keras.callbacks.Callback):
         restore_mask: bool = True,
         *,
         block_size: tuple[int, int] = (1, 4),
+        teacher: keras.Model | None = None,
     ) -> None:
         super().__init__()
+        self._lesson = Lesson(teacher)
         self.target = check_target(target)
         self.pattern = check_choice("pattern", pattern, ("unstructured", "2:4", "block"))
         self.scope = check_choice("scope", scope, ("layer", "global"))
@@ -105,6 +109,7 @@ class Pruning(keras.callbacks.Callback):
                 )
             for variable in self._pruned.values():
                 variable.constraint.renew(variable)
+        self._lesson.begin(self.model)
         self.model.make_train_function(force=True)  # a function traced earlier knows no constraints
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -118,6 +123,7 @@ class Pruning(keras.callbacks.Callback):
         """Freezes the masks: the weights stay pruned in whatever trains this model next."""
         for variable in self._pruned.values():
             variable.constraint.freeze()
+        self._lesson.end()
 
     def sparsity(self) -> dict[str, float]:
         """Share of zeros of each pruned layer, by layer name."""

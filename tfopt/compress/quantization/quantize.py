@@ -8,6 +8,7 @@ import keras
 
 from tfopt._checks import check_choice, check_instance, message
 from tfopt.compress._graph import Call, Graph
+from tfopt.compress.distillation import Lesson
 from tfopt.compress.quantization import rules
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.quantization.preserve import PRESERVE, Kept, kept_in
@@ -24,6 +25,7 @@ def quantize_aware(
     skip: Sequence[str] = (),
     scheme: Mapping[type, type] | None = None,
     freeze_batch_norm: bool = True,
+    teacher: keras.Model | None = None,
 ) -> keras.Model:
     """Returns a clone that computes with int8 values, to be trained a little and exported.
 
@@ -46,6 +48,8 @@ def quantize_aware(
             `MyDense.from_config(dense.get_config())`, weights copied, outputs rounded.
         freeze_batch_norm: Keep the statistics, scales and shifts that the model has learned. The clone then
             starts as the function that the model is, and trains faster. False trains them on.
+        teacher: A model, such as `model` itself, to learn from besides the labels in every `fit` of the
+            clone (not saved with it); see `Distillation`.
 
     Returns:
         A flat `keras.Model` with the same inputs, outputs and layer names. Not compiled.
@@ -82,6 +86,7 @@ def quantize_aware(
     for layer in quantized.layers if freeze_batch_norm else ():
         if isinstance(layer, L.BatchNormalization):
             layer.trainable = False
+    Lesson(teacher).begin(quantized)
     return quantized
 
 

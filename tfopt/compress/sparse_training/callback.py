@@ -12,6 +12,7 @@ from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._keras_internals import build_for_training, change_gradients, innermost
 from tfopt.compress._updates import planned_updates
 from tfopt.compress.clustering.groups import KeepGroups
+from tfopt.compress.distillation import Lesson
 from tfopt.compress.pruning._constraint import MaskConstraint
 from tfopt.compress.pruning.callback import prunable_kernels
 from tfopt.compress.pruning.schedules import check_sparsity
@@ -46,6 +47,7 @@ class SparseTraining(keras.callbacks.Callback):
         drop: Share of the connections that moves at first, in (0, 1]; it falls to 0 like a cosine.
         end_step: Optimizer update of the last rewiring; None is after 75 % of this `fit`.
         seed: Of the first places, and of "set".
+        teacher: A model to learn from besides the labels; see `Distillation`.
 
     Raises:
         ValueError: a value outside its bounds, a name that fits no layer, frozen layers.
@@ -77,8 +79,10 @@ class SparseTraining(keras.callbacks.Callback):
         drop: float = 0.3,
         end_step: int | None = None,
         seed: int = 0,
+        teacher: keras.Model | None = None,
     ) -> None:
         super().__init__()
+        self._lesson = Lesson(teacher)
         self.target = check_sparsity("sparsity", sparsity)
         self.method = check_choice("method", method, ("rigl", "set", "snip"))
         choices = (*DISTRIBUTIONS, *["global"] * (method == "snip"))
@@ -105,6 +109,7 @@ class SparseTraining(keras.callbacks.Callback):
         with self.model.distribute_strategy.scope():
             self._masks = [self._mask(*pair) for pair in zip(kernels, self._first_masks(kernels))]
         self._stop = [change_gradients(self._optimizer, kernels, self._masked)]
+        self._lesson.begin(self.model)
         self.model.make_train_function(force=True)  # a function traced earlier knows nothing of this
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -117,6 +122,7 @@ class SparseTraining(keras.callbacks.Callback):
         """The connections stay where they are in whatever trains this model next."""
         while self._stop:
             self._stop.pop()()
+        self._lesson.end()
 
     def sparsity(self) -> dict[str, float]:
         """Share of zeros of each sparse layer, by layer name."""
