@@ -18,6 +18,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--index", type=int, help="which of --hosts this machine is")
     command.add_argument("--data-workers", type=int, default=0, help="processes that prepare data")
     command.add_argument("--max-restarts", type=int, default=0, help="after a failure (default: 0)")
+    command.add_argument(
+        "--grace", type=float, default=30.0, metavar="SECONDS", help="between TERM and KILL (default: 30)"
+    )
     command.add_argument("--log-dir", help="folder for one log per worker")
     command.add_argument("script", help="Python script")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
@@ -36,5 +39,6 @@ def run(parsed: argparse.Namespace) -> int:
         index=parsed.index,
         data_workers=parsed.data_workers,
         max_restarts=parsed.max_restarts,
+        grace_seconds=parsed.grace,
         log_dir=parsed.log_dir,
     )

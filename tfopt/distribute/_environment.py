@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from tfopt._checks import message
+from tfopt._checks import check_integer, message
 from tfopt.distribute import devices as hardware
+from tfopt.distribute.cluster import is_address
 
 LOOPBACK = "127.0.0.1"
 
@@ -27,7 +28,20 @@ def reserved_addresses(number: int) -> Iterator[list[str]]:
         yield [f"{LOOPBACK}:{one.getsockname()[1]}" for one in sockets]
 
 
-def own_index(hosts: list[str]) -> int:
+def check_hosts(hosts: Sequence[str]) -> None:
+    """Refuses addresses that are not `"host:port"` or are given twice."""
+    if not hosts or len(set(hosts)) < len(hosts) or not all(map(is_address, hosts)):
+        raise ValueError(message("hosts", 'different addresses "host:port"', hosts))
+
+
+def check_index(index: int, hosts: Sequence[str]) -> int:
+    """Refuses an index that is no place in `hosts`."""
+    if check_integer("index", index, minimum=0) >= len(hosts):
+        raise ValueError(message("index", f"below {len(hosts)}, the number of `hosts`", index))
+    return index
+
+
+def own_index(hosts: Sequence[str]) -> int:
     """Which of the addresses is this machine's: the one that a socket can be bound to.
 
     Raises:
@@ -36,9 +50,8 @@ def own_index(hosts: list[str]) -> int:
     own = [index for index, host in enumerate(hosts) if _is_mine(host)]
     if len(own) != 1:
         found = "several" if own else "none"
-        raise ValueError(
-            message("hosts", f"addresses of which one is this machine's ({found} are)", hosts, _INDEX)
-        )
+        expected = f"addresses of which one is this machine's ({found} are)"
+        raise ValueError(message("hosts", expected, hosts, _INDEX))
     return own[0]
 
 

@@ -1,5 +1,7 @@
 """Child processes that live and die together: prefixed output, logs, first failure ends all."""
 
+import contextlib
+import io
 import os
 import pathlib
 import signal
@@ -89,25 +91,26 @@ class ProcessGroup:
         deadline = time.monotonic() + grace_seconds
         while self._running() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        self._signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL)  # also to what a child that has ended leaves behind
         for child in self._children.values():
             child.wait()
         for pump in self._pumps:
             pump.join(timeout=1.0)  # a grandchild that left its group may keep the pipe open
 
-    def _running(self) -> list[subprocess.Popen]:
-        return [child for child in self._children.values() if child.poll() is None]
+    def _running(self) -> bool:
+        return any(child.poll() is None for child in self._children.values())
 
     def _signal(self, number: signal.Signals) -> None:
-        for child in self._running():
-            os.killpg(child.pid, number)
+        for child in self._children.values():
+            with contextlib.suppress(ProcessLookupError):  # nobody of this group lives
+                os.killpg(child.pid, number)
 
     def _pump(self, name: str, child: subprocess.Popen, log_dir: str | os.PathLike | None) -> None:
         path = os.devnull if log_dir is None else pathlib.Path(log_dir) / f"worker-{name}.log"
-        with open(path, "a", buffering=1) as log:
-            for line in child.stdout or ():
+        with open(path, "a", buffering=1) as log, child.stdout or io.StringIO() as lines:
+            for line in lines:
                 log.write(line)
                 if self._output is not None:
                     with self._lock:
-                        self._output.write(f"[{name}] {line}")
+                        self._output.write(f"[{name}] {line.removesuffix(chr(10))}\n")
                         self._output.flush()

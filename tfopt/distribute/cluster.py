@@ -60,7 +60,7 @@ def _from_tf_config(text: str) -> Cluster | None:
         raise ValueError(f"TF_CONFIG names parameter servers ('ps'). {NO_PARAMETER_SERVER}")
     if not workers:
         return None
-    if kind not in ("chief", "worker") or not all(map(_is_address, workers)):
+    if kind not in ("chief", "worker") or not all(map(is_address, workers)):
         raise _malformed("TF_CONFIG", text, _TF_CONFIG_FORM)
     if not 0 <= index < len(jobs.get(kind, [])):
         raise _malformed("TF_CONFIG", text, f"task {kind} {index} must be among the cluster's {kind}s")
@@ -133,11 +133,10 @@ def _malformed(name: str, text: str, form: str) -> ValueError:
     return ValueError(f"The environment variable {name} is malformed: {form}. Received: {name}={text!r}.")
 
 
-def _is_address(worker: Any) -> bool:
-    return (
-        isinstance(worker, str)
-        and re.fullmatch(r"[^:\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", worker) is not None
-    )
+def is_address(worker: Any) -> bool:
+    """Whether something is `"host:port"`, the host a name or an IPv4 or bracketed IPv6 address."""
+    form = r"([^:\s]+|\[[0-9a-fA-F:]+\]):\d{1,5}"
+    return isinstance(worker, str) and re.fullmatch(form, worker) is not None
 
 
 def wait_for_peers(cluster: Cluster, seconds: float) -> None:

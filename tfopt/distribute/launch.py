@@ -9,9 +9,15 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TextIO
 
-from tfopt._checks import check_integer, check_number
+from tfopt._checks import check_integer, check_number, message
 from tfopt.distribute import data_service
-from tfopt.distribute._environment import own_index, reserved_addresses, worker_environment
+from tfopt.distribute._environment import (
+    check_hosts,
+    check_index,
+    own_index,
+    reserved_addresses,
+    worker_environment,
+)
 from tfopt.distribute._process import ProcessGroup
 
 
@@ -47,6 +53,9 @@ def launch(
         log_dir: Directory for one `worker-<name>.log` each. Made if it does not exist.
         output: Where the workers' lines go, each with its `[index]`. None: nowhere.
 
+    Raises:
+        ValueError: for a number out of bounds, or hosts of which this machine is none.
+
     Returns:
         0, or the exit code of the first failure (128 + the signal's number after a signal).
 
@@ -61,12 +70,15 @@ def launch(
     check_number("grace_seconds", grace_seconds, minimum=0.0)
     if log_dir is not None:
         os.makedirs(log_dir, exist_ok=True)
-    if hosts is not None and index is None:
-        index = own_index(list(hosts))
+    if hosts is not None:
+        if data_workers:
+            raise ValueError(message("data_workers", "0 with `hosts`", data_workers, _SERVE))
+        check_hosts(hosts)
+        index = own_index(hosts) if index is None else check_index(index, hosts)
     code = 0
     for attempt in range(max_restarts + 1):
         with contextlib.ExitStack() as stack:
-            addresses = list(hosts) if hosts else stack.enter_context(reserved_addresses(workers))
+            addresses = list(hosts) if hosts is not None else stack.enter_context(reserved_addresses(workers))
             own = [index] if index is not None else list(range(workers))
             service = stack.enter_context(reserved_addresses(data_workers))
             commands = {str(k): [sys.executable, *command] for k in own}
@@ -85,6 +97,12 @@ def launch(
         if code == 0 or interrupted:
             break
     return code
+
+
+_SERVE = (
+    "Start `tfopt.distribute.serve_data` on the machines that prepare data, and set TFOPT_DATA_SERVICE "
+    "to the address of the first one on those that train."
+)
 
 
 class _Interrupt(Exception):
