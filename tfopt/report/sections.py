@@ -1,13 +1,13 @@
 """The sections made of tables and charts, each a function of the report's data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfopt.report.charts import Line, interval_mark, stage_chart
 from tfopt.report.confusion import confusion_chart, most_confused
-from tfopt.report.content import ModelRow, Report
+from tfopt.report.content import ModelRow, Report, Stage
 from tfopt.report.markup import Markup, join, tag
 from tfopt.report.numbers import (
     MISSING,
@@ -22,7 +22,10 @@ from tfopt.report.numbers import (
 from tfopt.report.page import Section, data_table
 
 _METRICS = ("loss", "accuracy", "learning_rate", "images_per_second")
-_TITLES = {"images_per_second": "Throughput, images per second"}
+_TITLES = {
+    "images_per_second": "Throughput, images per second",
+    "data_wait": "Share of time waiting for data",
+}
 
 
 def models(report: Report) -> Section | None:
@@ -64,6 +67,7 @@ def training(report: Report) -> Section | None:
     if not stages:
         return None
     found = {key.removeprefix("val_") for stage in stages for key in stage.history}
+    found -= {"batch_size"} if _is_constant("batch_size", stages) else set()
     keys = [key for key in _METRICS if key in found] + sorted(found - set(_METRICS))
     charts = [_metric_chart(key, report) for key in keys]
     lead = "By epoch, each stage with a count of its own."
@@ -71,6 +75,12 @@ def training(report: Report) -> Section | None:
     if times:
         lead += f" Time spent: {', '.join(times)}."
     return Section("training", "Training", tag("div", charts, class_="columns"), lead)
+
+
+def _is_constant(key: str, stages: Sequence[Stage]) -> bool:
+    """Whether a value hardly moves: the last batch of an epoch is smaller, which is no ramp."""
+    values = finite(value for stage in stages for value in stage.history.get(key, ()))
+    return not values or max(values) < 1.05 * min(values)
 
 
 def _metric_chart(key: str, report: Report) -> Markup:
