@@ -1,4 +1,4 @@
-"""`tfopt launch`: what it gives to workers, how it ends them, restarts, logs. Most scripts are plain Python."""
+"""`tfopt launch`: what it gives to workers, how it ends them, restarts, logs; mostly with plain scripts."""
 
 import io
 import json
