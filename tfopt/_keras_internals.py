@@ -17,6 +17,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from keras.src.random.seed_generator import global_seed_generator
 
 _OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
+_HOOKS: Any = weakref.WeakKeyDictionary()  # optimizer -> (hooks of its reduction, [what they replaced])
 _TRACED: Any = weakref.WeakKeyDictionary()  # training function -> the observers it was made with
 
 
@@ -104,19 +105,12 @@ def observe_gradients(optimizer: Any, observer: Callable[[list, list], None]) ->
     The only place where Keras has both, in replica context. Returns a function that ends it; a training
     function that was traced before notices neither.
     """
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        raise TypeError("Gradients can be observed in one optimizer only. Received: a `MultiOptimizer`.")
-    reduce = optimizer._all_reduce_sum_gradients
 
-    def observed(pairs: Any) -> Any:
-        pairs = list(pairs)
-        reduced = list(reduce(pairs))
-        observer([grad for grad, _ in pairs], [grad for grad, _ in reduced])
-        return reduced
+    def hook(gradients: list, pairs: list) -> list:
+        observer(gradients, [grad for grad, _ in pairs])
+        return pairs
 
-    before = vars(optimizer).get("_all_reduce_sum_gradients")  # tfopt's wrappers set one
-    optimizer._all_reduce_sum_gradients = observed
-    return functools.partial(_restore_attribute, optimizer, "_all_reduce_sum_gradients", before)
+    return _hook_gradients(optimizer, hook)
 
 
 def change_gradients(
@@ -124,31 +118,49 @@ def change_gradients(
 ) -> Callable[[], None]:
     """Replaces the summed gradients of some variables by `change(gradients)`, just before every update.
 
-    Keras has no hook between gradient and update that a callback could reach. Returns a function that ends
-    it, which a training function that was traced before does not notice.
+    Keras has no hook between gradient and update that a callback could reach. Ends as `observe_gradients`.
     """
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        raise TypeError("Gradients can be changed in one optimizer only. Received: a `MultiOptimizer`.")
-    reduce = optimizer._all_reduce_sum_gradients
     keys = [optimizer._var_key(variable) for variable in variables]
 
-    def changed(pairs: Any) -> list:
-        pairs = list(reduce(list(pairs)))
+    def hook(gradients: list, pairs: list) -> list:
         places = {optimizer._var_key(variable): place for place, (_, variable) in enumerate(pairs)}
         chosen = [places[key] for key in keys]
+        pairs = list(pairs)
         for place, grad in zip(chosen, change([pairs[place][0] for place in chosen])):
             pairs[place] = (grad, pairs[place][1])
         return pairs
 
-    before = vars(optimizer).get("_all_reduce_sum_gradients")  # tfopt's wrappers set one
-    optimizer._all_reduce_sum_gradients = changed
-    return functools.partial(_restore_attribute, optimizer, "_all_reduce_sum_gradients", before)
+    return _hook_gradients(optimizer, hook)
 
 
-def _restore_attribute(owner: Any, name: str, before: Any) -> None:
-    vars(owner).pop(name, None)
-    if before is not None:
-        setattr(owner, name, before)
+def _hook_gradients(optimizer: Any, hook: Callable[[list, list], list]) -> Callable[[], None]:
+    """Hooks may end in any order."""
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        raise TypeError("Gradients can be observed in one optimizer only. Received: a `MultiOptimizer`.")
+    hooks, before = _HOOKS.setdefault(optimizer, ([], []))
+    if not hooks:
+        before[:] = [vars(optimizer).get("_all_reduce_sum_gradients")]  # tfopt's wrappers set one
+        reduce = optimizer._all_reduce_sum_gradients
+        optimizer._all_reduce_sum_gradients = functools.partial(_reduce_hooked, reduce, hooks)
+    hooks.append(hook)
+    return functools.partial(_unhook_gradients, optimizer, hook)
+
+
+def _reduce_hooked(reduce: Callable[[list], Any], hooks: list, pairs: Any) -> list:
+    pairs = list(pairs)
+    gradients, pairs = [grad for grad, _ in pairs], list(reduce(pairs))
+    for hook in hooks:
+        pairs = hook(gradients, pairs)
+    return pairs
+
+
+def _unhook_gradients(optimizer: Any, hook: Callable[[list, list], list]) -> None:
+    hooks, before = _HOOKS[optimizer]
+    hooks.remove(hook)
+    if not hooks:
+        vars(optimizer).pop("_all_reduce_sum_gradients")
+        if before[0] is not None:
+            optimizer._all_reduce_sum_gradients = before[0]
 
 
 def average_values(optimizer: Any, variables: list) -> list:
