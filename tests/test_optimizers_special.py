@@ -119,8 +119,11 @@ def test_groups_refuse_what_does_not_match():
         to.Group("(")
     with pytest.raises(ValueError, match="`assignment`"):
         to.ParameterGroups(to.SGD(0.1), [], [(1.0, None)]).build(variables())
-    with pytest.raises(ValueError, match="`learning_rate_multiplier`"):
-        to.Group("a", -1.0)
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="`learning_rate_multiplier`"):
+            to.Group("a", bad)
+        with pytest.raises(ValueError, match="`weight_decay`"):
+            to.Group("a", weight_decay=bad)
 
 
 # Accumulation -----------------------------------------------------------------------------------------
@@ -231,6 +234,38 @@ def test_learning_rates_that_keras_would_bake_in_are_refused():
     for rate in (float("nan"), float("inf"), -0.1):
         with pytest.raises(ValueError, match="`learning_rate` must be"):
             to.Adam(rate)
+
+
+@pytest.mark.parametrize("make", [lambda: to.Adam(0.1), lambda: to.Lookahead(keras.optimizers.Adam(0.1))])
+def test_a_bad_learning_rate_set_later_changes_nothing(make):
+    optimizer = make()
+    for bad in (
+        float("nan"),
+        -0.1,
+        np.float32("inf"),
+        np.array(np.nan),
+        tf.constant(-1.0),
+        tf.Variable(np.nan),
+    ):
+        with pytest.raises(ValueError, match="`learning_rate` must be"):
+            optimizer.learning_rate = bad
+    for bad in ("0.1", None, True, lambda: 0.1):
+        with pytest.raises(TypeError, match="`learning_rate` must be"):
+            optimizer.learning_rate = bad
+    assert float(optimizer.learning_rate) == np.float32(0.1)
+    for good in (0.5, np.float32(0.5), np.array(0.5), tf.constant(0.5), keras.Variable(0.5)):
+        optimizer.learning_rate = 1
+        optimizer.learning_rate = good
+        assert float(optimizer.learning_rate) == 0.5
+    scheduled = to.Adam(keras.optimizers.schedules.CosineDecay(0.1, 10))
+    scheduled.learning_rate = keras.optimizers.schedules.CosineDecay(0.2, 10)
+    assert float(scheduled.learning_rate) == np.float32(0.2)
+
+
+def test_indices_without_decay_must_exist():
+    for bad in ([2], [-1], ["a"], [0.0]):
+        with pytest.raises((TypeError, ValueError), match="`undecayed` must be"):
+            to.AdamW(0.1, undecayed=bad).build(variables(shapes=[(2,), (3,)]))
 
 
 def test_loss_scale_moves_to_the_wrapper():

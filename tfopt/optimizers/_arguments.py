@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfopt import _checks
@@ -23,6 +24,17 @@ def learning_rate(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         raise TypeError(_checks.message("learning_rate", expected, value, f"Write {value}.0."))
     return _checks.check_number("learning_rate", value, minimum=0)
+
+
+def new_learning_rate(value: Any) -> Any:
+    """A value to set later: an integer or a tensor will do, too; its value is checked if it is known."""
+    if isinstance(value, Schedule) or tf.is_symbolic_tensor(value):
+        return value
+    is_array = isinstance(value, tf.Tensor | tf.Variable | keras.Variable | np.ndarray)
+    number = float(keras.ops.convert_to_numpy(value)) if is_array else value
+    return learning_rate(
+        float(number) if isinstance(number, int) and not isinstance(number, bool) else number
+    )
 
 
 def optional(name: str, value: Any, check: Callable[[str, Any], float]) -> float | None:
@@ -48,6 +60,12 @@ def positive(name: str, value: Any) -> float:
 def not_negative(name: str, value: Any) -> float:
     """A number >= 0."""
     return _checks.check_number(name, value, minimum=0)
+
+
+def check_indices(name: str, indices: Sequence[Any], count: int) -> None:
+    """Each is an integer that counts from 0 and stays below `count`."""
+    for index in indices:
+        _checks.check_integer(name, index, minimum=0, maximum=count - 1, fix="It holds indices of variables.")
 
 
 def no_accumulation(value: Any) -> None:

@@ -122,15 +122,13 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         The protocol of weight averaging, which wrappers forward. Nothing is written here: whoever wants
         the average keeps the current values, assigns these, and puts the kept ones back afterwards.
         """
-        if not self.use_ema:
-            return None
-        averages = self._model_variables_moving_average
-        return [tf.convert_to_tensor(averages[self._get_variable_index(v)]) for v in variables]
+        return ema_values(self, variables)
 
     def build(self, variables: Sequence[Any]) -> None:
         """Creates the state, outside of any graph: `fit` builds while it traces the training step."""
         if self.built:
             return
+        _arguments.check_indices("undecayed", self.undecayed or (), len(variables))
         with tf.init_scope():
             super().build(variables)
             self._slots = create_slots(self, variables, self.slots)
@@ -189,6 +187,15 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         first = keras.initializers.get(initializer)
         return create_slot(self, reference_variable, name or "var", first)
 
+    @property
+    def learning_rate(self) -> Any:
+        """The rate of the next step. Set to a number or a schedule; a bad one changes nothing."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        keras.optimizers.Optimizer.learning_rate.fset(self, _arguments.new_learning_rate(learning_rate))
+
     def load_own_variables(self, store: Any) -> None:
         """Loads a saved state, of the same Keras optimizer too; one that does not fit changes nothing."""
         _arguments.check_store(self, store)
@@ -201,3 +208,11 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         if self.undecayed:
             config["undecayed"] = list(self.undecayed)
         return config | _arguments.own_config(self, config)
+
+
+def ema_values(optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> list[tf.Tensor] | None:
+    """The averages that `use_ema=True` keeps, of any Keras optimizer; None without it."""
+    if not optimizer.use_ema:
+        return None
+    averages = optimizer._model_variables_moving_average
+    return [tf.convert_to_tensor(averages[optimizer._get_variable_index(v)]) for v in variables]

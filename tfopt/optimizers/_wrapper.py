@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfopt import _checks
 from tfopt.optimizers import _arguments, _rows
-from tfopt.optimizers._rule import RuleOptimizer
+from tfopt.optimizers._rule import RuleOptimizer, ema_values
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
@@ -103,12 +103,18 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
 
     @learning_rate.setter
     def learning_rate(self, learning_rate: Any) -> None:
-        self.inner_optimizer.learning_rate = learning_rate
+        self.inner_optimizer.learning_rate = _arguments.new_learning_rate(learning_rate)
 
     @property
     def iterations(self) -> Any:
         """Updates of the inner optimizer."""
         return self.inner_optimizer.iterations
+
+    def average_values(self, variables: Sequence[Any]) -> list[tf.Tensor] | None:
+        """Those of the inner optimizer, see `RuleOptimizer.average_values`."""
+        inner = self.inner_optimizer
+        own = isinstance(inner, RuleOptimizer | OptimizerWrapper)
+        return inner.average_values(variables) if own else ema_values(inner, variables)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Of the inner optimizer."""
