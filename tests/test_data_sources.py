@@ -287,7 +287,5 @@ def test_a_dataset_that_must_be_read_in_order_is_cached(folder):
     batches = pipeline(mapped, 7, image_size=8, shuffle=False)
     seen = np.concatenate([images.numpy()[:, 0, 0, 0] for images, _ in batches])
     assert seen.tolist() == [255 - red for red in reds(data.train)]
-    with pytest.raises(ValueError, match="cache"):
-        pipeline(mapped, 7, image_size=8, cache=None)
     with pytest.raises(ValueError, match="repeat"):
         pipeline(mapped.repeat(), 7, image_size=8)

@@ -14,10 +14,11 @@ import tensorflow as tf
 from tfopt._checks import check_choice, check_integer, message
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.balance import Rebalanced
-from tfopt.data.decode import decode, resize
+from tfopt.data.decode import decode, resize, three_channels
+from tfopt.data.stream import Stream, stream_of
 
 _log = logging.getLogger(__name__)
-_CHUNK, _BLOCK = 512, 16
+_TOGETHER = 16  # images of a stream in flight, which may be large; files in one task
 
 
 def check_image_size(image_size: Any) -> tuple[int, int]:
@@ -36,21 +37,20 @@ def cached(
     cache: str | None = "auto",
     crop_to_aspect_ratio: bool = False,
     directory: str | None = None,
-) -> RandomAccess:
-    """The examples of an unbatched dataset at one size, readable in any order.
+) -> RandomAccess | Stream:
+    """The examples of an unbatched dataset at one size, readable in any order unless that is too large.
 
     Args:
         dataset: (image, integer label), unbatched and finite.
         image_size: (height, width).
         cache: "memory", "disk" (a temporary file, removed when it is no longer used), None (read and
-            resize at every access; only for files), or "auto": memory if the pixels take less than a
-            quarter of the memory that is free, else disk if they take less than half of the free disk,
-            else None.
+            resize at every access), or "auto": memory if the pixels take less than a quarter of the
+            memory that is free, else disk if they take less than half of the free disk, else None.
         crop_to_aspect_ratio: Cut the middle instead of stretching.
         directory: Where the file of "disk" goes; None is the system's temporary folder.
 
     Raises:
-        ValueError: if the dataset cannot be read in any order and `cache` is None.
+        ValueError: if the dataset is infinite.
         BadImageError: names a file that cannot be decoded.
     """
     check_choice("cache", cache, ("auto", "memory", "disk", None))
@@ -59,8 +59,9 @@ def cached(
         return source
     if isinstance(source, Rebalanced):
         base = cached(source.base.as_dataset(), image_size, cache, crop_to_aspect_ratio, directory)
-        return source.over(base)
-    count = len(source) if source else int(dataset.cardinality())
+        return source.over(base) if isinstance(base, RandomAccess) else base
+    dataset = dataset if source else _counted(dataset)
+    count = int(dataset.cardinality())
     needed = max(count, 1) * image_size[0] * image_size[1] * 3
     if cache == "auto":
         cache = _choose(needed, directory)
@@ -68,8 +69,7 @@ def cached(
     if cache is None:
         if isinstance(source, Files):
             return Files(source.paths, source.labels, image_size, crop_to_aspect_ratio)
-        fix = "This dataset can only be read from its beginning: use cache='memory' or cache='disk'."
-        raise ValueError(message("cache", "'memory' or 'disk'", cache, fix))
+        return stream_of(dataset).sized(image_size, crop_to_aspect_ratio)
     images, labels = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
     return OnDisk(images, labels) if isinstance(images, np.memmap) else InMemory(images, labels)
 
@@ -82,9 +82,7 @@ def _read(
     disk: bool,
     directory: str | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    if source is None:
-        dataset = _counted(dataset)
-    count = len(source) if source else int(dataset.cardinality())
+    count = int(dataset.cardinality())
     images = _temporary_file((count, *size, 3), directory) if disk else np.empty((count, *size, 3), np.uint8)
     spec = dataset.element_spec[1]
     labels: np.ndarray = np.empty((count, *spec.shape), np.int64 if spec.dtype.is_integer else np.float32)
@@ -92,20 +90,20 @@ def _read(
     paths = source.paths if isinstance(source, Files) else ()
 
     def from_file(start: int) -> None:
-        for position in range(start, min(start + _BLOCK, count)):
+        for position in range(start, min(start + _TOGETHER, count)):
             images[position] = decode(paths[position], size, crop)
 
     def from_stream(position: int, example: Any) -> None:
-        images[position] = resize(_three_channels(example[0]), size, crop)
+        images[position] = resize(three_channels(example[0]), size, crop)
         labels[position] = example[1]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if isinstance(source, Files):
             labels[:] = source.labels
-            list(pool.map(from_file, range(0, count, _BLOCK)))
+            list(pool.map(from_file, range(0, count, _TOGETHER)))
             return images, labels
         examples = enumerate(dataset.as_numpy_iterator())
-        while chunk := list(islice(examples, _CHUNK)):  # bounds the number of images in flight
+        while chunk := list(islice(examples, _TOGETHER)):
             list(pool.map(from_stream, *zip(*chunk)))
     return images, labels
 
@@ -119,14 +117,6 @@ def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
         count = int(dataset.reduce(np.int64(0), lambda total, *_: total + 1))
         return dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset
-
-
-def _three_channels(image: np.ndarray) -> np.ndarray:
-    if image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise ValueError(message("image", "[height, width, 3] or [height, width, 1]", image.shape))
-    if image.dtype != np.uint8:
-        image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
 def _temporary_file(shape: tuple[int, ...], directory: str | None) -> np.memmap:

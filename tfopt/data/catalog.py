@@ -1,5 +1,6 @@
 """Image data sets by their name in TensorFlow Datasets."""
 
+import os
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from tfopt._checks import message
 from tfopt._optional import require
 from tfopt.data.dataset import ImageDataset
+from tfopt.data.stream import RecordFiles
 
 _COUNT_AT_MOST = 200_000
 _PERCENT = re.compile(r"^(?P<name>\w+)(\[((?P<first>\d+)%)?:((?P<last>\d+)%)?\])?$")
@@ -37,12 +39,26 @@ def from_tfds(name: str, fractions: dict[str, float], data_dir: str | None) -> I
     splits = _slices(tfds, builder, train, missing) | splits
     datasets, counts = {}, {}
     for split, text in splits.items():
-        stream = builder.as_dataset(split=text)
-        datasets[split] = stream.map(_image_and_label, tf.data.AUTOTUNE)
-        if len(stream) <= _COUNT_AT_MOST:
+        datasets[split] = _dataset(builder, text)
+        if len(datasets[split]) <= _COUNT_AT_MOST:
             counts[split] = _count(tfds, builder, text)
     names = tuple(features["label"].names)
     return ImageDataset(datasets["train"], datasets.get("validation"), datasets.get("test"), names, counts)
+
+
+def _dataset(builder: Any, split: str) -> tf.data.Dataset:
+    """Images and labels; as a `Stream` if they are in TFRecord files."""
+    known = split.partition("[")[0] in builder.info.splits
+    if not known or builder.info.file_format.value != "tfrecord":
+        return builder.as_dataset(split=split).map(_image_and_label, tf.data.AUTOTUNE)
+    info = builder.info.splits[split]
+    files = [(os.fspath(part.filename), part.skip, part.take) for part in info.file_instructions]
+
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _image_and_label(builder.info.features.deserialize_example(record))
+
+    whole = builder.info.splits[split.partition("[")[0]]
+    return RecordFiles(files, parse, whole.num_bytes // whole.num_examples).as_dataset()
 
 
 def _image_and_label(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

@@ -7,6 +7,8 @@ import zlib
 import numpy as np
 from PIL import Image, ImageOps
 
+from tfopt._checks import message
+
 MAX_PIXELS = 128 * 2**20
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -67,6 +69,15 @@ def resize(pixels: np.ndarray, image_size: tuple[int, int], crop_to_aspect_ratio
     if pixels.shape[:2] == tuple(image_size):
         return pixels
     return np.asarray(_resize(Image.fromarray(pixels), image_size, crop_to_aspect_ratio))
+
+
+def three_channels(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [height, width, 3] of pixels in [0, 255] of any dtype, grey or RGB."""
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
+        raise ValueError(message("image", "[height, width, 3] or [height, width, 1]", pixels.shape))
+    if pixels.dtype != np.uint8:
+        pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -70,6 +70,10 @@ class Order:
             fix = "With drop_remainder or several workers, a batch must be full."
             raise ValueError(message("batch_size", f"at most {count // self.workers}", batch_size, fix))
 
+    def is_mine(self, place: tf.Tensor) -> tf.Tensor:
+        """Whether a place of all workers' epoch is in this worker's part."""
+        return place // self.batch_size % self.workers == self.worker
+
     def index(self, place: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         """Number of the example at a place of this worker's part of an epoch."""
         batch, row = place // self.batch_size, place % self.batch_size

@@ -18,11 +18,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt._checks import check_instance, check_integer, message
-from tfopt.data.access import RandomAccess
 from tfopt.data.augment import Augment
 from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
 from tfopt.data.order import Order, Position
+from tfopt.data.reader import make_reader
 from tfopt.schedules import BatchSizeSchedule, as_batch_size_schedule
 
 
@@ -48,8 +48,9 @@ def pipeline(
     augments, batches and prefetches. The number of batches is known.
 
     Args:
-        dataset: Unbatched (image, label), such as `ImageDataset.train`. One made by `tfopt.data` is read
-            in any order; any other is cached first.
+        dataset: Unbatched (image, label), such as `ImageDataset.train`. Folders, arrays and what is cached
+            are read in any order. Anything else without a cache (a TFDS name too large for one) is streamed:
+            its files come in another order in each epoch and a window of 256 MB is shuffled, reproducibly.
         batch_size: Images per batch, >= 1, or a schedule of `tfopt.schedules` (with `epochs`; see
             `ramped_batches`). Even if `augment` mixes images.
         image_size: (height, width) or one number. May be left out if all images share a size.
@@ -60,9 +61,9 @@ def pipeline(
             gives one finite stream of that many epochs, for `fit(steps_per_epoch=...)` or for reading
             several augmented views.
         first_epoch: Number of the first epoch, >= 0.
-        cache: "memory" or "disk" (a temporary file) keep the resized images as uint8; None reads files at
-            every access; "auto" takes the first that fits into a quarter of the free memory or half of
-            the free disk.
+        cache: "memory" or "disk" (a temporary file) keep the resized images as uint8; None decodes at every
+            access; "auto" takes the first that fits into a quarter of the free memory or half of the free
+            disk, else None.
         crop_to_aspect_ratio: Cut the middle of the images instead of stretching them.
         classes: Number of classes; needed if `augment` mixes images.
         drop_remainder: Leave out the last batch if it is smaller.
@@ -92,7 +93,7 @@ def pipeline(
         schedule.check_sizes(samples=len(source) * (epochs or 1))
         batch_size = 1
     order = Order(len(source), batch_size, shuffle, seed, drop_remainder, shard)
-    reader = _Reader(source, order, augment, seed, classes)
+    reader = make_reader(source, order, augment, classes)
     if epochs is None:
         position = Position(first_epoch)
         stream = tf.data.Dataset.range(1).flat_map(lambda _: reader.epoch(*position.take()))
@@ -104,62 +105,8 @@ def pipeline(
         stream = numbers.flat_map(lambda epoch: reader.epoch(epoch, tf.constant(0, tf.int64)))
         return with_steps_per_epoch(_finish(stream), order.batches * epochs, epochs)
     examples = numbers.flat_map(lambda epoch: reader.examples(epoch, tf.constant(0, tf.int64)))
-    stream = batch_by_schedule(examples, schedule).map(reader.mixed, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = reader.mixed(batch_by_schedule(examples, schedule))
     return with_steps_per_epoch(_finish(stream), schedule.total_steps(len(source) * epochs), epochs)
-
-
-class _Reader:
-    """Reads, changes and batches the examples of an epoch."""
-
-    def __init__(
-        self, source: RandomAccess, order: Order, augment: Augment | None, seed: int, classes: int | None
-    ) -> None:
-        self.source, self.order, self.augment, self.seed = source, order, augment, seed
-        self.classes = classes
-        self.labels = tf.constant(source.labels)
-
-    def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-        """The batches of an epoch; zeros in front of `first_batch`."""
-        first, size = first_batch * self.order.batch_size, self.order.batch_size
-        if self.augment is None and self.source.reads_batches:  # nothing to do for each image alone
-            places = tf.data.Dataset.range(self.order.length).batch(size, self.order.drop_remainder)
-            batches = places.map(self._read(epoch, first), num_parallel_calls=tf.data.AUTOTUNE)
-        else:
-            batches = self.examples(epoch, first).batch(size, self.order.drop_remainder)
-        return batches.map(self.mixed, num_parallel_calls=tf.data.AUTOTUNE)
-
-    def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        """(image, label, epoch, index) in the order of the epoch; zeros in front of `first`."""
-        places = tf.data.Dataset.range(self.order.length)
-        return places.map(self._read(epoch, first), num_parallel_calls=tf.data.AUTOTUNE)
-
-    def mixed(self, images: tf.Tensor, labels: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
-        """What the model gets of a batch."""
-        if self.augment is None or self.classes is None or not self.augment.mixes:
-            return images, labels
-        where = {"seed": self.seed, "epoch": epoch, "index": index}
-        return self.augment.batch(images, labels, classes=self.classes, **where)
-
-    def _read(self, epoch: tf.Tensor, first: tf.Tensor) -> Any:
-        """A function of one place of the epoch, or of the places of a batch if the source allows."""
-
-        def read(place: tf.Tensor) -> Any:
-            index = self.order.index(place, epoch)
-            skipped = tf.reduce_all(place < first)
-            example = tf.cond(skipped, lambda: self._nothing(index), lambda: self._example(index, epoch))
-            return *example, epoch, index
-
-        return read
-
-    def _example(self, index: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label = self.source.image(self.source.locate(index, epoch)), tf.gather(self.labels, index)
-        if self.augment is not None:
-            return self.augment.image(image, seed=self.seed, epoch=epoch, index=index), label
-        return tf.cast(image, tf.float32), label
-
-    def _nothing(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        shape = tf.concat([tf.shape(index), [*self.source.image_size, 3]], 0)
-        return tf.zeros(shape), tf.zeros_like(tf.gather(self.labels, index))
 
 
 def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:

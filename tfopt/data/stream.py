@@ -1,0 +1,160 @@
+"""Examples that are read as they are stored, for data that is too large for a cache.
+
+A stream cannot be read in any order, but the order of an epoch is still a pure function of (seed, epoch):
+the files come in another order, several at a time, and a window of records is shuffled. The number of an
+example, by which it is augmented, is its place in the store, whatever the order.
+"""
+
+import abc
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import numpy as np
+import tensorflow as tf
+
+from tfopt.data.decode import resize, three_channels
+
+_ATTRIBUTE = "_tfopt_stream"
+_WINDOW_BYTES = 2**28
+_USUAL_BYTES = 100_000  # of a photograph in ImageNet
+_FILES_AT_ONCE = 16
+
+
+class Stream(abc.ABC):
+    """Numbered records, and how to read an example from one.
+
+    Attributes:
+        image_size: (height, width) of the examples, or None for their own sizes.
+        label: dtype and shape of a label.
+    """
+
+    def __init__(self, count: int, label: tf.TensorSpec) -> None:
+        self.count, self.label = count, label
+        self.image_size: tuple[int, int] | None = None
+        self.crop_to_aspect_ratio = False
+
+    def __len__(self) -> int:
+        return self.count
+
+    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> "Stream":
+        """The same examples at one size."""
+        other = copy.copy(self)
+        other.image_size, other.crop_to_aspect_ratio = image_size, crop_to_aspect_ratio
+        return other
+
+    @abc.abstractmethod
+    def stored(self, mix: Any) -> tf.data.Dataset:
+        """(number, record) as stored, or in an order that follows from the seeds `mix` (int64 [2])."""
+
+    @abc.abstractmethod
+    def read(self, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """uint8 [height, width, 3] and the label."""
+
+    @abc.abstractmethod
+    def record_bytes(self) -> int:
+        """Memory that a record takes, about."""
+
+    def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+        """(number, record) in the order of an epoch."""
+        # The seed of the program, which `shuffle` would mix in, must not change the order. 0 is refused.
+        tf.compat.v1.get_default_graph().seed = 1
+        window = min(max(_WINDOW_BYTES // self.record_bytes(), 1), self.count)
+        records = self.stored(tf.stack([tf.constant(seed % 2**63, tf.int64), epoch]))
+        shuffle_seed = seed % 2**31 * 1_000_003 + epoch
+        return records.shuffle(window, seed=shuffle_seed, reshuffle_each_iteration=False)
+
+    def as_dataset(self) -> tf.data.Dataset:
+        """Unbatched (image, label) as stored, that `pipeline` can read in the order of an epoch."""
+        dataset = self.stored(None).map(lambda _, record: self.read(record), tf.data.AUTOTUNE)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.count))
+        setattr(dataset, _ATTRIBUTE, self)
+        return dataset
+
+    def _resized(self, image: tf.Tensor) -> tf.Tensor:
+        size = self.image_size
+        if size is None or tuple(image.shape) == (*size, 3):
+            return image
+
+        def resized(pixels: np.ndarray) -> np.ndarray:
+            return resize(three_channels(pixels), size, self.crop_to_aspect_ratio)
+
+        return tf.ensure_shape(tf.numpy_function(resized, [image], tf.uint8, stateful=False), (*size, 3))
+
+
+def stream_of(dataset: tf.data.Dataset) -> Stream:
+    """What a dataset was made from, or the dataset itself as a stream."""
+    return getattr(dataset, _ATTRIBUTE, None) or Elements(dataset)
+
+
+@final
+class Elements(Stream):
+    """Any dataset of (image, label) of known cardinality; a window holds resized images."""
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        label = dataset.element_spec[1]
+        dtype = tf.int64 if label.dtype.is_integer else tf.float32
+        super().__init__(int(dataset.cardinality()), tf.TensorSpec(label.shape, dtype))
+        self.dataset = dataset
+
+    def stored(self, mix: Any) -> tf.data.Dataset:
+        """As the dataset yields them, whatever the seeds."""
+
+        def example(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._resized(image), tf.cast(label, self.label.dtype)
+
+        return self.dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE).enumerate()
+
+    def read(self, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """A record is an example."""
+        return record
+
+    def record_bytes(self) -> int:
+        """Of a resized image."""
+        height, width = self.image_size or (1, 1)
+        return height * width * 3
+
+
+@final
+class RecordFiles(Stream):
+    """Parts of TFRecord files; a window holds undecoded records.
+
+    Args:
+        files: (path, records to leave out at the beginning, records to read) of each file.
+        parse: Makes (uint8 image, int64 label) of a record.
+        record_bytes: Mean size of a record, or 0 if it is not known.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, int, int]], parse: Callable, record_bytes: int) -> None:
+        paths, skipped, taken = zip(*files)
+        super().__init__(sum(taken), tf.TensorSpec((), tf.int64))
+        self.paths, self.parse = tf.constant(paths), parse
+        self.skipped, self.taken = np.asarray(skipped, np.int64), np.asarray(taken, np.int64)
+        self._record_bytes = record_bytes or _USUAL_BYTES
+
+    def stored(self, mix: Any) -> tf.data.Dataset:
+        """Without seeds, one file after the other."""
+        last = len(self.taken) - 1
+        files = tf.data.Dataset.range(last + 1)
+        if mix is None or last == 0:
+            return files.flat_map(self._open)
+        shuffle = tf.random.experimental.index_shuffle
+        files = files.map(lambda place: shuffle(place, mix, tf.constant(last, tf.int64)))
+        options: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+        return files.interleave(self._open, cycle_length=min(_FILES_AT_ONCE, last + 1), **options)
+
+    def read(self, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Decodes and resizes."""
+        image, label = self.parse(record)
+        return self._resized(image), label
+
+    def record_bytes(self) -> int:
+        """The mean."""
+        return self._record_bytes
+
+    def _open(self, number: tf.Tensor) -> tf.data.Dataset:
+        taken = tf.gather(self.taken, number)
+        first = tf.gather(np.cumsum(self.taken) - self.taken, number)
+        records = tf.data.TFRecordDataset(tf.gather(self.paths, number))
+        records = records.skip(tf.gather(self.skipped, number)).take(taken)
+        return tf.data.Dataset.zip(tf.data.Dataset.range(first, first + taken), records)
