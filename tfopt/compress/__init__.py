@@ -6,6 +6,14 @@ Parts without serialisable classes are imported at their first use.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tfopt.compress.binarization import (
+    BinaryConv2D,
+    BinaryDense,
+    TernaryConv2D,
+    TernaryDense,
+    binarize,
+    ternarize,
+)
 from tfopt.compress.clustering import Clustering
 from tfopt.compress.compare import Comparison, compare
 from tfopt.compress.distillation import Distillation, SoftTargets
@@ -18,15 +26,17 @@ from tfopt.compress.quantization import (
     QuantizedDepthwiseConv2D,
     quantize_aware,
 )
-from tfopt.compress.sparse_training import SparseTraining
 from tfopt.compress.tflite_model import TFLiteModel
 
 if TYPE_CHECKING:
     from tfopt.compress.slimming import ChannelSparsity, slim
+    from tfopt.compress.sparse_training import SparseTraining
 
-_LAZY = {"ChannelSparsity": "slimming", "slim": "slimming"}
+_LAZY = {"ChannelSparsity": "slimming", "SparseTraining": "sparse_training", "slim": "slimming"}
 
 __all__ = [
+    "BinaryConv2D",
+    "BinaryDense",
     "ChannelSparsity",
     "Clustering",
     "Comparison",
@@ -41,10 +51,14 @@ __all__ = [
     "SoftTargets",
     "SparseTraining",
     "TFLiteModel",
+    "TernaryConv2D",
+    "TernaryDense",
+    "binarize",
     "compare",
     "export",
     "quantize_aware",
     "slim",
+    "ternarize",
 ]
 
 
