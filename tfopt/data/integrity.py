@@ -72,7 +72,7 @@ def check_images(directory: str, *, min_size: int = 32, progress: bool = False) 
     Args:
         directory: A folder as `load` takes it.
         min_size: Images with a side below this are called tiny, >= 1.
-        progress: Show a progress bar.
+        progress: Show a progress bar on stderr.
 
     Raises:
         ValueError: if there is no such folder.
@@ -86,9 +86,10 @@ def check_images(directory: str, *, min_size: int = 32, progress: bool = False) 
     found, paths_of = ImageCheck(), {}  # type: ignore[var-annotated]
     paths: Iterable[str] = walk_files(directory)
     if progress:
+        from rich.console import Console
         from rich.progress import track
 
-        paths = track(list(paths), "Checking images")
+        paths = track(list(paths), "Checking images", console=Console(stderr=True))
     paths = iter(paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(paths, _CHUNK)):
