@@ -2,8 +2,10 @@
 
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.callbacks.batch_size_ramp import BatchSizeRamp
+from tfopt.callbacks.gradient_noise_scale import GradientNoiseScale
 from tfopt.callbacks.learning_rate_decay import LearningRateDecay
 from tfopt.callbacks.learning_rate_finder import LearningRateFinder
+from tfopt.callbacks.noise_scale_ramp import NoiseScaleRamp
 from tfopt.callbacks.plateau_decay import PlateauDecay
 from tfopt.callbacks.resume import Resume
 from tfopt.callbacks.time_budget import TimeBudget
@@ -13,8 +15,10 @@ from tfopt.callbacks.weight_averaging import WeightAveraging, averaged
 
 __all__ = [
     "BatchSizeRamp",
+    "GradientNoiseScale",
     "LearningRateDecay",
     "LearningRateFinder",
+    "NoiseScaleRamp",
     "PlateauDecay",
     "Resume",
     "StatefulCallback",

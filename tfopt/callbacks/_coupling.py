@@ -1,9 +1,12 @@
 """How the learning rate follows the batch size, and what momentum needs when the rate jumps."""
 
+from typing import Any
+
 import keras
 
-from tfopt.optimizers import LARS, SGD, RMSprop, ScheduleFreeSGD
-from tfopt.optimizers._wrapper import core_of
+from tfopt.callbacks._rate import rate_of
+from tfopt.optimizers import LARS, SGD, GradientAccumulation, RMSprop, ScheduleFreeSGD
+from tfopt.optimizers._wrapper import OptimizerWrapper, core_of
 
 _PLAIN_GRADIENT = (keras.optimizers.SGD, SGD, LARS, ScheduleFreeSGD)
 _RATE_IN_VELOCITY = (keras.optimizers.SGD, keras.optimizers.RMSprop, SGD, RMSprop, LARS)
@@ -16,7 +19,27 @@ def power_of(rule: str | None, optimizer: keras.optimizers.Optimizer) -> float:
     return {None: 0.0, "linear": 1.0, "sqrt": 0.5}[rule]
 
 
-def correct_momentum(optimizer: keras.optimizers.Optimizer, ratio: float) -> None:
+def couple(model: keras.Model, owner: str, factor: float, momentum_correction: bool) -> None:
+    """Sets the owner's factor of the rate and lets the velocity follow the jump."""
+    rate = rate_of(model)
+    before = rate.factor(owner)
+    rate.set_factor(owner, factor)
+    if momentum_correction and factor != before:
+        _correct_momentum(model.optimizer, factor / before)
+
+
+def accumulation_in(optimizer: Any) -> tuple[GradientAccumulation | None, bool]:
+    """The `GradientAccumulation` among the wrappers, and whether one outside of it sums over replicas."""
+    summed = False
+    while isinstance(optimizer, OptimizerWrapper | keras.optimizers.LossScaleOptimizer):
+        if isinstance(optimizer, GradientAccumulation):
+            return optimizer, summed
+        summed = summed or (isinstance(optimizer, OptimizerWrapper) and optimizer.sums_gradients)
+        optimizer = optimizer.inner_optimizer
+    return None, summed
+
+
+def _correct_momentum(optimizer: keras.optimizers.Optimizer, ratio: float) -> None:
     """Scales a velocity that holds old rates to the new one, as if it had always been the rate.
 
     Goyal et al., arXiv:1706.02677, section 3, remark 2. Adam's and other moments hold no rate.

@@ -3,11 +3,9 @@
 from typing import Any
 
 from tfopt._checks import check_choice, check_instance, message
-from tfopt.callbacks._coupling import correct_momentum, power_of
+from tfopt.callbacks._coupling import accumulation_in, couple, power_of
 from tfopt.callbacks._rate import rate_of, rates, updates_made
 from tfopt.callbacks._state import StatefulCallback
-from tfopt.optimizers import GradientAccumulation
-from tfopt.optimizers._wrapper import OptimizerWrapper
 from tfopt.schedules import BatchSizeSchedule
 
 _OWNER = "BatchSizeRamp"
@@ -78,7 +76,11 @@ class BatchSizeRamp(StatefulCallback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks the schedule against replicas and optimizer."""
         self.schedule.check_sizes(replicas=self.model.distribute_strategy.num_replicas_in_sync)
-        self._check_accumulation(self.model.optimizer)
+        accumulation, _ = accumulation_in(self.model.optimizer)
+        steps = None if accumulation is None else accumulation.steps
+        if isinstance(steps, BatchSizeSchedule) and _phases(steps) != _phases(self.schedule):
+            expected = "the schedule of `GradientAccumulation`"
+            raise ValueError(message("schedule", expected, _phases(self.schedule)))
         self._size = self._used = 0
         self._power = power_of(self.scale_learning_rate, self.model.optimizer)
         if self._power:
@@ -86,14 +88,10 @@ class BatchSizeRamp(StatefulCallback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Scales the rate for the next update."""
-        optimizer = self.model.optimizer
-        size = self.schedule(self.schedule.samples_seen(updates_made(optimizer)))
+        size = self.schedule(self.schedule.samples_seen(updates_made(self.model.optimizer)))
         if size != self._size and self._power:
-            rate = rate_of(self.model)
-            before, factor = rate.factor(_OWNER), (size / self.schedule(0)) ** self._power
-            rate.set_factor(_OWNER, factor)
-            if self.momentum_correction and factor != before:
-                correct_momentum(optimizer, factor / before)
+            factor = (size / self.schedule(0)) ** self._power
+            couple(self.model, _OWNER, factor, self.momentum_correction)
         self._size = size
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -117,14 +115,6 @@ class BatchSizeRamp(StatefulCallback):
         """Restores them."""
         self._size, self._used = state["size"], state["used"]
         rate_of(self.model).restore_factor(_OWNER, state["factor"])
-
-    def _check_accumulation(self, optimizer: Any) -> None:
-        while isinstance(optimizer, OptimizerWrapper):
-            steps = optimizer.steps if isinstance(optimizer, GradientAccumulation) else None
-            if isinstance(steps, BatchSizeSchedule) and _phases(steps) != _phases(self.schedule):
-                expected = "the schedule of `GradientAccumulation`"
-                raise ValueError(message("schedule", expected, _phases(self.schedule)))
-            optimizer = optimizer.inner_optimizer
 
 
 def _phases(schedule: BatchSizeSchedule) -> dict[int, int]:
