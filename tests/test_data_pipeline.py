@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.data import Augment, load, pipeline
+from tfopt.schedules import Steps
 
 COUNT = 50
 
@@ -97,6 +98,40 @@ def test_mixing_does_not_depend_on_batch_size_or_shards(numbers):
         assert np.array_equal(labels, np.concatenate([part[1] for part in parts]))
 
 
+def test_images_grow_from_epoch_to_epoch(numbers):
+    sizes = {2: (8, 10), 0: 4, 1: 4, 3: 6}
+    options = {"seed": 4, "augment": Augment(flip="both")}
+    batches = pipeline(numbers, 16, image_size=sizes, **options)
+    assert batches.element_spec[0].shape.as_list() == [None, None, None, 3] and len(batches) == 4
+    for epoch, size in enumerate([(4, 4), (4, 4), (8, 10), (6, 6), (6, 6)]):
+        alone = pipeline(numbers, 16, image_size=size, first_epoch=epoch, **options)
+        for (images, labels), (expected, expected_labels) in zip(batches, alone, strict=True):
+            np.testing.assert_array_equal(images, expected)
+            np.testing.assert_array_equal(labels, expected_labels)
+    whole = seen(pipeline(numbers, 16, image_size=4, first_epoch=1, **options))
+    batches.position.set(epoch=1, batch=3)
+    assert seen(batches) == [[0] * 16] * 3 + whole[3:]
+    stream = pipeline(numbers, 25, image_size={0: 4, 1: 6}, epochs=3)
+    assert [images.shape[1] for images, _ in stream] == [4, 4, 6, 6, 6, 6] and len(stream) == 6
+
+
+def test_a_model_trains_on_growing_images_without_a_second_trace(numbers):
+    traces = []
+
+    class Counting(keras.Sequential):
+        def call(self, inputs, training=None):
+            traces.append(inputs.shape)
+            return super().call(inputs, training=training)
+
+    net = Counting([keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)])
+    net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    batches = pipeline(numbers, 10, image_size={0: 4, 1: 6, 2: 8})
+    net.fit(batches, epochs=1, verbose=0)
+    count = len(traces)
+    net.fit(batches, epochs=3, verbose=0)
+    assert int(net.optimizer.iterations) == 20 and len(traces) == count
+
+
 def model():
     keras.utils.set_random_seed(0)
     net = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
@@ -149,6 +184,9 @@ def test_fit_and_replicas_see_the_same_epochs(numbers, two_replicas):
         ({"first_epoch": -1}, "first_epoch"),
         ({"image_size": (4, 0)}, "image_size"),
         ({"image_size": (4, 5, 6)}, "image_size"),
+        ({"image_size": {1: 4}}, "image_size"),
+        ({"image_size": {0: 4, -1: 6}}, "image_size"),
+        ({"image_size": {0: 4, 1: 6}, "batch_size": Steps({0: 5, 20: 10}), "epochs": 2}, "batch_size"),
         ({"cache": "ram"}, "cache"),
         ({"shard": (2, 2)}, "shard"),
         ({"augment": Augment(mixup=1.0)}, "classes"),

@@ -13,7 +13,8 @@ without reading an image, so that the number of batches stays the same: whoever 
 lets them pass untrained.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -22,15 +23,17 @@ from tfopt.data.augment import Augment
 from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
 from tfopt.data.order import Order, Position
-from tfopt.data.reader import make_reader
+from tfopt.data.reader import ProgressiveReader, make_reader
 from tfopt.schedules import BatchSizeSchedule, as_batch_size_schedule
+
+ImageSize: TypeAlias = int | tuple[int, int]
 
 
 def pipeline(
     dataset: tf.data.Dataset,
     batch_size: int | BatchSizeSchedule,
     *,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: ImageSize | Mapping[int, ImageSize] | None = None,
     augment: Augment | None = None,
     shuffle: bool = True,
     seed: int = 0,
@@ -53,7 +56,9 @@ def pipeline(
             its files come in another order in each epoch and a window of 256 MB is shuffled, reproducibly.
         batch_size: Images per batch, >= 1, or a schedule of `tfopt.schedules` (with `epochs`; see
             `ramped_batches`). Even if `augment` mixes images.
-        image_size: (height, width) or one number. May be left out if all images share a size.
+        image_size: (height, width) or one number. May be left out if all images share a size. A dict
+            {epoch: size} trains on small images first, {0: 128, 10: 224}: the model must take images of any
+            size, and with XLA each size compiles once. Each size has its own cache.
         augment: Changes of the images; None leaves them as they are.
         shuffle: A new order in each epoch; False keeps the order of the dataset.
         seed: Integer >= 0; decides the order and the augmentation.
@@ -87,13 +92,16 @@ def pipeline(
     if augment is not None:
         check_instance("augment", augment, Augment)
         _check_mixing(augment, schedule, classes)
-    source = cached(dataset, _size(dataset, image_size), cache, crop_to_aspect_ratio)
+    sizes = _sizes(dataset, image_size)
+    sources = [cached(dataset, size, cache, crop_to_aspect_ratio) for size in sizes.values()]
+    count = len(sources[0])
     if isinstance(batch_size, BatchSizeSchedule):
-        _check_ramp(schedule, epochs, drop_remainder, shard)
-        schedule.check_sizes(samples=len(source) * (epochs or 1))
+        _check_ramp(schedule, epochs, drop_remainder, shard, sizes)
+        schedule.check_sizes(samples=count * (epochs or 1))
         batch_size = 1
-    order = Order(len(source), batch_size, shuffle, seed, drop_remainder, shard)
-    reader = make_reader(source, order, augment, classes)
+    order = Order(count, batch_size, shuffle, seed, drop_remainder, shard)
+    readers = [make_reader(source, order, augment, classes) for source in sources]
+    reader = ProgressiveReader(readers, list(sizes)) if len(readers) > 1 else readers[0]
     if epochs is None:
         position = Position(first_epoch)
         stream = tf.data.Dataset.range(1).flat_map(lambda _: reader.epoch(*position.take()))
@@ -104,9 +112,9 @@ def pipeline(
     if len(schedule.sizes) == 1:
         stream = numbers.flat_map(lambda epoch: reader.epoch(epoch, tf.constant(0, tf.int64)))
         return with_steps_per_epoch(_finish(stream), order.batches * epochs, epochs)
-    examples = numbers.flat_map(lambda epoch: reader.examples(epoch, tf.constant(0, tf.int64)))
-    stream = reader.mixed(batch_by_schedule(examples, schedule))
-    return with_steps_per_epoch(_finish(stream), schedule.total_steps(len(source) * epochs), epochs)
+    examples = numbers.flat_map(lambda epoch: readers[0].examples(epoch, tf.constant(0, tf.int64)))
+    stream = readers[0].mixed(batch_by_schedule(examples, schedule))
+    return with_steps_per_epoch(_finish(stream), schedule.total_steps(count * epochs), epochs)
 
 
 def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -115,13 +123,19 @@ def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _size(dataset: tf.data.Dataset, image_size: Any) -> tuple[int, int]:
+def _sizes(dataset: tf.data.Dataset, image_size: Any) -> dict[int, tuple[int, int]]:
+    """First epoch to (height, width)."""
+    if isinstance(image_size, Mapping):
+        if 0 not in image_size:
+            raise ValueError(message("image_size", "a dict with a size for epoch 0", dict(image_size)))
+        starts = sorted(check_integer("image_size", epoch, minimum=0) for epoch in image_size)
+        return {epoch: check_image_size(image_size[epoch]) for epoch in starts}
     if image_size is not None:
-        return check_image_size(image_size)
+        return {0: check_image_size(image_size)}
     shape = dataset.element_spec[0].shape
     if None in shape[:2]:
         raise ValueError(message("image_size", "given, as the images differ in size", image_size))
-    return int(shape[0]), int(shape[1])
+    return {0: (int(shape[0]), int(shape[1]))}
 
 
 def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | None) -> None:
@@ -133,11 +147,18 @@ def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | 
 
 
 def _check_ramp(
-    schedule: BatchSizeSchedule, epochs: int | None, drop_remainder: bool, shard: tuple[int, int]
+    schedule: BatchSizeSchedule,
+    epochs: int | None,
+    drop_remainder: bool,
+    shard: tuple[int, int],
+    sizes: dict[int, tuple[int, int]],
 ) -> None:
     if epochs is None:
         fix = "A schedule of batch sizes is one stream for the whole run."
         raise ValueError(message("epochs", "the number of epochs", epochs, fix))
     if drop_remainder or shard[1] > 1:
         expected = "an integer with drop_remainder or several workers"
+        raise ValueError(message("batch_size", expected, schedule.sizes.tolist()))
+    if len(sizes) > 1:
+        expected = "an integer if `image_size` changes, as a batch may lie in two epochs"
         raise ValueError(message("batch_size", expected, schedule.sizes.tolist()))

@@ -1,6 +1,8 @@
 """Reads, changes and batches the examples of an epoch, for `pipeline`."""
 
 import abc
+import functools
+from collections.abc import Sequence
 from typing import Any, final
 
 import tensorflow as tf
@@ -120,3 +122,27 @@ class StreamReader(Reader):
             return *tf.cond(place < first, nothing, example), epoch, index
 
         return records.take(order.length).enumerate().map(read, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+@final
+class ProgressiveReader:
+    """Epochs whose images have another size from some epoch on; order and augmentation stay the same.
+
+    Args:
+        readers: One for each size, in the order of their epochs.
+        starts: The first epoch of each; the first is 0.
+    """
+
+    def __init__(self, readers: Sequence[Reader], starts: Sequence[int]) -> None:
+        self.readers, self.starts = readers, starts
+
+    def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
+        """All sizes one after the other, of which all but one are empty."""
+        phase = tf.reduce_sum(tf.cast(epoch >= tf.constant(self.starts, tf.int64), tf.int64)) - 1
+
+        def batches(number: int, reader: Reader) -> tf.data.Dataset:
+            times = tf.data.Dataset.range(tf.cast(phase == number, tf.int64))
+            return times.flat_map(lambda _: reader.epoch(epoch, first_batch))
+
+        parts = [batches(number, reader) for number, reader in enumerate(self.readers)]
+        return functools.reduce(tf.data.Dataset.concatenate, parts)
