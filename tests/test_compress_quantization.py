@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfopt.compress import FakeQuantize, export, quantize_aware
+import tfopt
+from tfopt.compress import FakeQuantize, FreezeStatistics, export, quantize_aware
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -149,3 +150,81 @@ def test_nested_model_saves_loads_and_keeps_the_original(tmp_path):
     quantized.save(tmp_path / "q.keras")
     again = keras.models.load_model(tmp_path / "q.keras")
     np.testing.assert_array_equal(again.predict(images, verbose=0), quantized.predict(images, verbose=0))
+
+
+def classifier(normalized=True):
+    inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(8, 3, use_bias=False)(inputs)
+    x = L.ReLU()(L.BatchNormalization(momentum=0.8)(x) if normalized else x)
+    return keras.Model(inputs, L.Dense(3, name="logits")(L.GlobalAveragePooling2D()(x)))
+
+
+IMAGES = RNG.normal(size=(64, 8, 8, 3)).astype("float32")
+LABELS = RNG.integers(0, 3, 64)
+
+
+def compiled(model, optimizer="sgd"):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=False)
+    return model
+
+
+def fit(model, *callbacks, epochs=2):
+    options = {"batch_size": 16, "shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
+    model.fit(IMAGES, LABELS, epochs=epochs, **options)
+    return model
+
+
+def test_two_replicas_learn_the_ranges_of_one_device(two_replicas):
+    model = classifier(normalized=False)
+    one = fit(compiled(quantize_aware(model)))
+    with two_replicas.scope():
+        two = compiled(quantize_aware(model))
+    fit(two)
+    for expected, received in zip(one.weights, two.weights):
+        is_range = expected.name in ("low", "high", "batches")
+        np.testing.assert_allclose(received.numpy(), expected.numpy(), atol=0 if is_range else 1e-6)
+
+
+class Record(keras.callbacks.Callback):
+    """The weights after every epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.epochs = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append({v.path: np.array(v.numpy()) for v in self.model.weights})
+
+
+@pytest.mark.parametrize(
+    "optimizer", [lambda: "adam", lambda: tfopt.optimizers.Lookahead(tfopt.optimizers.Adam(), sync_period=2)]
+)
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_statistics_freeze_late_and_weights_train_on(optimizer, batch_norm):
+    model, record = quantize_aware(classifier(), freeze_batch_norm=False), Record()
+    fit(compiled(model, optimizer()), FreezeStatistics(2, batch_norm), record, epochs=4)
+    moved = {
+        path: [not np.array_equal(a[path], b[path]) for a, b in zip(record.epochs, record.epochs[1:])]
+        for path in record.epochs[0]
+    }
+    for path, (before, *after) in moved.items():
+        if path.endswith(("low", "high", "batches")):
+            assert after == [False, False], path
+        elif "batch_normalization/" in path:
+            assert after == [not batch_norm] * 2, path
+        else:
+            assert before and all(after), path
+    assert moved["logits_range/high"][0]
+    assert all(layer.trainable for layer in model.layers)
+    before = float(model.get_layer("logits_range").high)
+    fit(model, epochs=1)
+    assert float(model.get_layer("logits_range").high) != before
+
+
+def test_freezing_too_early_or_nothing_is_named():
+    with pytest.raises(ValueError, match=r"`epoch` must be later: ranges have seen no data.*epoch=0"):
+        fit(compiled(quantize_aware(classifier())), FreezeStatistics(0))
+    with pytest.raises(ValueError, match="one from `quantize_aware`"):
+        fit(compiled(classifier()), FreezeStatistics(1))
+    with pytest.raises(ValueError, match="epoch=-1"):
+        FreezeStatistics(-1)

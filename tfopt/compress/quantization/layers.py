@@ -67,7 +67,7 @@ class FakeQuantize(keras.layers.Layer):
         for name, start in (("low", self.minimum), ("high", self.maximum), ("batches", float(fixed))):
             value = keras.initializers.Constant(0.0 if start is None else start)
             variable = self.add_weight(
-                shape=(), initializer=value, trainable=False, name=name, aggregation="mean"
+                shape=(), initializer=value, trainable=False, name=name, aggregation="only_first_replica"
             )
             setattr(self, name, variable)
 
@@ -86,8 +86,9 @@ class FakeQuantize(keras.layers.Layer):
 
     def _follow(self, inputs: tf.Tensor) -> None:
         old = tf.where(tf.convert_to_tensor(self.batches) > 0, self.momentum, 0.0)
-        low = tf.minimum(tf.reduce_min(inputs), 0.0)
-        high = tf.maximum(tf.reduce_max(inputs), low + _NARROWEST)
+        low, high = over_replicas(tf.reduce_min(inputs), tf.reduce_max(inputs))
+        low = tf.minimum(low, 0.0)
+        high = tf.maximum(high, low + _NARROWEST)
         for variable, seen in ((self.low, low), (self.high, tf.maximum(high, 0.0))):
             variable.assign(old * variable + (1.0 - old) * tf.stop_gradient(seen))
         self.batches.assign_add(1.0)
@@ -100,6 +101,16 @@ class FakeQuantize(keras.layers.Layer):
         """The arguments of the constructor."""
         own = {"momentum": self.momentum, "minimum": self.minimum, "maximum": self.maximum}
         return {**super().get_config(), **own}
+
+
+def over_replicas(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The smallest low and the largest high of all replicas; strategies themselves only sum."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return low, high
+    own = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync)[:, None]
+    ends = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(own > 0, tf.stack([low, high]), 0.0))
+    return tf.reduce_min(ends[:, 0]), tf.reduce_max(ends[:, 1])
 
 
 def per_channel(kernel: Any, *, one_scale: bool = False) -> tf.Tensor:
