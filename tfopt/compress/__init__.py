@@ -21,6 +21,7 @@ from tfopt.compress.export import export
 from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
 from tfopt.compress.quantization import (
     FakeQuantize,
+    FreezeStatistics,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
@@ -29,10 +30,17 @@ from tfopt.compress.quantization import (
 from tfopt.compress.tflite_model import TFLiteModel
 
 if TYPE_CHECKING:
+    from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
     from tfopt.compress.slimming import ChannelSparsity, slim
     from tfopt.compress.sparse_training import SparseTraining
 
-_LAZY = {"ChannelSparsity": "slimming", "SparseTraining": "sparse_training", "slim": "slimming"}
+_LAZY = {
+    "ChannelSparsity": "slimming",
+    "Sensitivity": "sensitivity_scan",
+    "SparseTraining": "sparse_training",
+    "sensitivity": "sensitivity_scan",
+    "slim": "slimming",
+}
 
 __all__ = [
     "BinaryConv2D",
@@ -43,11 +51,13 @@ __all__ = [
     "CubicSparsity",
     "Distillation",
     "FakeQuantize",
+    "FreezeStatistics",
     "OneShotSparsity",
     "Pruning",
     "QuantizedConv2D",
     "QuantizedDense",
     "QuantizedDepthwiseConv2D",
+    "Sensitivity",
     "SoftTargets",
     "SparseTraining",
     "TFLiteModel",
@@ -57,6 +67,7 @@ __all__ = [
     "compare",
     "export",
     "quantize_aware",
+    "sensitivity",
     "slim",
     "ternarize",
 ]
