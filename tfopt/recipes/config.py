@@ -36,13 +36,13 @@ class FinetuneConfig:
         alpha: Width multiplier of a MobileNet, > 0. None: the smallest that has ImageNet weights.
         image_size: Height and width in pixels, >= 32. None: that of the data if it is one size of at
             most 224 (but at least 32), else 224.
-        epochs: Epochs of the second stage, in which convolutions train too, >= 0. None: 8 for a
+        epochs: Epochs of the second stage, in which convolutions train too, >= 0. None: 16 for a
             pretrained model, 40 from scratch.
         head_epochs: Epochs of the first stage of a pretrained model, in which the classifier trains, >= 1.
         unfreeze: Share of the layers that train in the second stage of a pretrained model, counted from
             the top, in (0, 1].
         batch_size: Images per update, >= 1.
-        learning_rate: Peak rate of the second stage. None: 1e-3 for a pretrained model, 3e-3 from scratch.
+        learning_rate: Peak rate of the second stage. None: 5e-4 for a pretrained model, 3e-3 from scratch.
         label_smoothing: In [0, 1).
         augment: "light", "standard" or "strong" presets of `tfopt.data.Augment`, an `Augment`, or None.
             "auto": "standard" for photographs, small shifts, turns and zooms for images below 96 pixels.
@@ -136,8 +136,8 @@ class FinetuneConfig:
             weights=weights,
             augment=augment,
             alpha=self.alpha or _SMALLEST_ALPHA.get(str(self.model), 0.75),
-            epochs=(8 if pretrained else 40) if self.epochs is None else self.epochs,
-            learning_rate=self.learning_rate or (1e-3 if pretrained else 3e-3),
+            epochs=(16 if pretrained else 40) if self.epochs is None else self.epochs,
+            learning_rate=self.learning_rate or (5e-4 if pretrained else 3e-3),
             unfreeze=self.unfreeze if pretrained else 1.0,
         )
 

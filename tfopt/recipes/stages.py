@@ -12,8 +12,8 @@ from tfopt.recipes.setting import Setting
 LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
 WEIGHT_DECAY = 1e-2
 WARMUP = 0.1  # share of the updates
-PRUNING_RATE = 0.3  # of the second stage's learning rate
-QUANTIZATION_RATE = 0.03  # likewise: enough to settle the ranges, too little to forget
+PRUNING_RATE = 0.5  # of the second stage's learning rate
+QUANTIZATION_RATE = 0.05  # likewise: enough to settle the ranges, too little to forget
 
 History = dict[str, list[float]]
 
