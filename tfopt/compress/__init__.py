@@ -30,6 +30,7 @@ from tfopt.compress.quantization import (
 from tfopt.compress.tflite_model import TFLiteModel
 
 if TYPE_CHECKING:
+    from tfopt.compress.bridge import from_tf_keras, to_tf_keras
     from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
     from tfopt.compress.slimming import ChannelSparsity, slim
     from tfopt.compress.sparse_training import SparseTraining
@@ -38,8 +39,10 @@ _LAZY = {
     "ChannelSparsity": "slimming",
     "Sensitivity": "sensitivity_scan",
     "SparseTraining": "sparse_training",
+    "from_tf_keras": "bridge",
     "sensitivity": "sensitivity_scan",
     "slim": "slimming",
+    "to_tf_keras": "bridge",
 }
 
 __all__ = [
@@ -66,10 +69,12 @@ __all__ = [
     "binarize",
     "compare",
     "export",
+    "from_tf_keras",
     "quantize_aware",
     "sensitivity",
     "slim",
     "ternarize",
+    "to_tf_keras",
 ]
 
 
