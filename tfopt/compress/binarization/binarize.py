@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from tfopt._checks import check_instance, message
-from tfopt.compress._graph import Call, Graph
+from tfopt.compress._clone import cloned
+from tfopt.compress._graph import Graph
 from tfopt.compress.binarization.layers import BinaryConv2D, BinaryDense, TernaryConv2D, TernaryDense
 from tfopt.compress.distillation import Lesson
 
@@ -96,21 +97,13 @@ def _converted(
 ) -> keras.Model:
     graph = Graph(model)
     chosen = _chosen(graph, exclude)
-    clones: dict[str, keras.Layer] = {}
 
-    def run(call: Call, args: tuple, kwargs: dict) -> Any:
-        layer, name = call.operation, call.name
-        if not isinstance(layer, L.Layer):
-            return layer(*args, **kwargs)
-        if name not in clones:
-            kind, own = (kinds[type(layer)], options) if name in chosen else (type(layer), {})
-            clones[name] = kind.from_config({**layer.get_config(), "name": name, **own})
-        return clones[name](*args, **kwargs)
+    def make(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
+        if config["name"] in chosen:
+            return kinds[type(layer)].from_config({**config, **options})
+        return type(layer).from_config(config)
 
-    converted = graph.replay(run)
-    for call in graph.calls:
-        if call.name in clones:
-            clones[call.name].set_weights(call.operation.get_weights())
+    converted = cloned(graph, make)
     Lesson(teacher).begin(converted)
     return converted
 
