@@ -228,3 +228,125 @@ def test_freezing_too_early_or_nothing_is_named():
         fit(compiled(classifier()), FreezeStatistics(1))
     with pytest.raises(ValueError, match="epoch=-1"):
         FreezeStatistics(-1)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_saves_and_exports(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs = keras.Input((8, 8, 3))
+        x = L.Conv2D(8, 3, use_bias=False)(L.Rescaling(1 / 127.5, -1.0)(inputs))
+        x = L.DepthwiseConv2D(3)(L.ReLU(6.0)(L.BatchNormalization(momentum=0.8)(x)))
+        x = L.GlobalAveragePooling2D()(L.ReLU()(L.BatchNormalization(momentum=0.8)(x)))
+        model = keras.Model(inputs, L.Dense(3, dtype="float32")(x))
+        quantized = compiled(quantize_aware(model))
+        pixels = RNG.integers(0, 256, (64, 8, 8, 3)).astype("float32")
+        quantized.fit(pixels, LABELS, verbose=0)
+        assert quantized.layers[4].compute_dtype == policy.removeprefix("mixed_")
+        file = export(quantized, tmp_path / "q.tflite", "int8")
+        assert not file.inspect().float_operations
+        exact = quantized.predict(pixels, verbose=0)
+        assert np.abs(file.predict(pixels) - exact).mean() < 2 * step_of(quantized)
+        plain = export(model, tmp_path / "f.tflite")
+        assert np.abs(plain.predict(pixels) - model.predict(pixels, verbose=0)).max() < 0.05
+        quantized.save(tmp_path / "q.keras")
+        again = keras.models.load_model(tmp_path / "q.keras")
+        np.testing.assert_array_equal(again.predict(pixels, verbose=0), exact)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_post_training_int8_survives_activations_that_are_always_zero(tmp_path, caplog):
+    inputs = keras.Input(SHAPE)
+    gate = L.ReLU()(L.Conv2D(8, 1, name="dead")(inputs))
+    model = keras.Model(inputs, L.Add()([inputs, gate]))
+    model.get_layer("dead").bias.assign(np.full(8, -100.0))
+    images = RNG.normal(size=(32, *SHAPE)).astype("float32")
+    file = export(model, tmp_path / "p.tflite", "int8", images, input_type="float32")
+    assert "Always zero" in caplog.text and not file.inspect().float_operations.keys() - {"DEQUANTIZE"}
+    error = file.predict(images) - model.predict(images, verbose=0)
+    assert np.abs(error).mean() < 0.02
+
+
+def test_what_is_not_finite_is_named_and_leaves_no_file(tmp_path):
+    path = tmp_path / "n.tflite"
+    model = classifier()
+    quantized = quantize_aware(model)
+    quantized(np.where(IMAGES > 2.0, np.nan, IMAGES), training=True)
+    with pytest.raises(ValueError, match="ranges must be finite.*_range/low"):
+        export(quantized, path, "int8")
+    model.layers[1].kernel.assign(np.full((3, 3, 3, 8), np.inf))
+    for quantization in (None, "int8", "int16x8"):
+        with pytest.raises(ValueError, match=r"must be finite.*conv2d/kernel"):
+            export(model, path, quantization, IMAGES)
+    model.layers[1].kernel.assign(np.full((3, 3, 3, 8), 3e38))
+    with pytest.raises(ValueError, match="computes NaN or infinity"):
+        export(model, path, "int8", IMAGES)
+    assert not path.exists() and not list(tmp_path.iterdir())
+
+
+def gratings(count, seed):
+    """Pictures of eight kinds: four directions, two widths; learned in seconds, not by everyone."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 8, count)
+    x, y = np.meshgrid(np.linspace(-1, 1, 24), np.linspace(-1, 1, 24))
+    angle = np.pi * (labels % 4) / 4 + random.normal(0, 0.1, count)
+    width = np.where(labels < 4, 7.0, 13.0) * (1 + random.normal(0, 0.05, count))
+    phase = random.uniform(0, 2 * np.pi, count)
+    wave = np.einsum("n,hw->nhw", np.cos(angle), x) + np.einsum("n,hw->nhw", np.sin(angle), y)
+    wave = np.sin(width[:, None, None] * wave + phase[:, None, None])[..., None]
+    images = wave * random.uniform(0.2, 0.5, (count, 1, 1, 3)) + random.normal(0, 0.5, (count, 24, 24, 3))
+    return np.clip(127.5 + 127.5 * images, 0, 255).round().astype("float32"), labels
+
+
+def separable_net():
+    x = inputs = keras.Input((24, 24, 3))
+    x = L.Rescaling(1 / 127.5, -1.0)(x)
+    x = L.Conv2D(16, 3, 2, use_bias=False)(x)
+    x = L.ReLU(6.0)(L.BatchNormalization(momentum=0.8)(x))
+    for filters, stride in ((32, 1), (64, 2), (64, 1)):
+        x = L.DepthwiseConv2D(3, stride, padding="same", use_bias=False)(x)
+        x = L.ReLU(6.0)(L.BatchNormalization(momentum=0.8)(x))
+        x = L.Conv2D(filters, 1, use_bias=False)(x)
+        x = L.ReLU(6.0)(L.BatchNormalization(momentum=0.8)(x))
+    return keras.Model(inputs, L.Dense(8)(L.GlobalAveragePooling2D()(x)))
+
+
+def rescale_depthwise(model):
+    """Multiplies depthwise channels by e^-3.5 to e^3.5 and batch-norm statistics with them: same function."""
+    for layer, norm in zip(model.layers, model.layers[1:]):
+        if isinstance(layer, L.DepthwiseConv2D):
+            factor = np.exp(RNG.uniform(-3.5, 3.5, layer.kernel.shape[2]))
+            layer.kernel.assign(layer.kernel.numpy() * factor[:, None])
+            norm.moving_mean.assign(norm.moving_mean.numpy() * factor)
+            variance = norm.moving_variance.numpy() + norm.epsilon
+            norm.moving_variance.assign(variance * factor**2 - norm.epsilon)
+
+
+def test_uneven_depthwise_channels_cost_at_most_four_points(tmp_path):
+    images, labels = gratings(1024, 0)
+    test, truth = gratings(500, 1)
+    model = compiled(separable_net(), "adam")
+    model.fit(images, labels, batch_size=32, epochs=5, verbose=0)
+    before = model.predict(test, verbose=0)
+    rescale_depthwise(model)
+    after = model.predict(test, verbose=0)
+    assert np.mean(before.argmax(-1) == after.argmax(-1)) > 0.99
+    accuracy = np.mean(after.argmax(-1) == truth)
+    assert accuracy > 0.7
+    quantized = compiled(quantize_aware(model), keras.optimizers.Adam(1e-4))
+    quantized.fit(images, labels, batch_size=32, epochs=1, verbose=0)
+    exact = np.mean(export(quantized, tmp_path / "q.tflite", "int8").predict(test).argmax(-1) == truth)
+    print(f"float {accuracy:.3f}, int8 after quantization-aware training {exact:.3f}")
+    assert exact > accuracy - 0.04
+
+
+def test_the_loss_sees_unrounded_probabilities():
+    """Rounded to 1/256, most classes would have probability zero and no gradient."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    quantized = keras.models.clone_model(tfopt.compress.quantize_aware(model))
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    training, inference = (np.asarray(quantized(x, training=mode)) for mode in (True, False))
+    assert np.abs(training * 256 % 1).max() > 0.1
+    np.testing.assert_allclose(inference * 256 % 1, 0, atol=1e-4)
+    np.testing.assert_allclose(training, inference, atol=1 / 256)
