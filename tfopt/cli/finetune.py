@@ -2,11 +2,9 @@
 
 import argparse
 import dataclasses
-import types
-import typing
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP
+from tfopt.cli._arguments import DATA_HELP, add_fields
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -22,45 +20,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     command.add_argument("--data", required=True, help=DATA_HELP)
     command.add_argument("--config", metavar="FILE", help="JSON file of options; flags replace its values")
-    for field in dataclasses.fields(FinetuneConfig):
-        _add_field(command, field)
+    command.add_argument("--autotune", action="store_true", help="first measure how it trains fastest here")
+    add_fields(command, FinetuneConfig)
     command.set_defaults(run=run)
     return command
-
-
-def _add_field(command: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-    """A flag for a field; fields that are not given keep what the configuration file or default says."""
-    flag = "--" + field.name.replace("_", "-")
-    help_text = f"{field.metadata['help']} (default: {_shown(field.default)})"
-    if field.type is bool:
-        command.add_argument(
-            flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help_text
-        )
-        return
-    choices = field.metadata.get("choices")
-    command.add_argument(
-        flag,
-        type=_converter(field.type),
-        default=argparse.SUPPRESS,
-        metavar="{" + ",".join(choices) + "}" if choices else field.name.upper(),
-        help=help_text,
-    )
-
-
-def _shown(default: Any) -> str:
-    return "automatic" if default is None else str(default)
-
-
-def _converter(annotation: Any) -> Any:
-    """int, float or str; "none" stands for None where the field may be None."""
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    kind = next((option for option in (int, float) if option in options), str)
-
-    def convert(text: str) -> Any:
-        return None if text.lower() == "none" else kind(text)
-
-    convert.__name__ = kind.__name__  # argparse names it in its error: invalid int value
-    return convert
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -73,5 +36,8 @@ def run(parsed: argparse.Namespace) -> int:
         config = tfopt.FinetuneConfig.from_file(parsed.config, **given)
     else:
         config = tfopt.FinetuneConfig(**given)
+    if parsed.autotune:
+        config, found = tfopt.tune.autotune(parsed.data, config)
+        print(found.summary())
     tfopt.finetune(parsed.data, config)
     return 0

@@ -21,6 +21,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--grace", type=float, default=30.0, metavar="SECONDS", help="between TERM and KILL (default: 30)"
     )
+    command.add_argument("--tuner", action="store_true", help="the script calls `tfopt.tune.search`")
     command.add_argument("--log-dir", help="folder for one log per worker")
     command.add_argument("script", help="Python script")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
@@ -31,7 +32,16 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(parsed: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     from tfopt.distribute import launch
+    from tfopt.tune import launch_search
 
+    if parsed.tuner:
+        return launch_search(
+            [parsed.script, *parsed.arguments],
+            parsed.workers,
+            max_restarts=parsed.max_restarts,
+            grace_seconds=parsed.grace,
+            log_dir=parsed.log_dir,
+        )
     return launch(
         [parsed.script, *parsed.arguments],
         parsed.workers,

@@ -50,6 +50,7 @@ class FinetuneConfig:
         quantization: "int8" (with quantization-aware training), "dynamic", "float16", "int16x8", or
             None: a float file.
         compress_epochs: Epochs of pruning, and of quantization-aware training, >= 1.
+        jit_compile: Whether XLA compiles training steps. None: on a GPU. `tfopt.tune.autotune` measures it.
         strategy: Name for `tfopt.distribute.make_strategy`.
         on_bad_image: "raise" stops at a file that is no image, "skip" leaves it out.
         seed: Of the splits, the order, augmentation and initial weights, >= 0.
@@ -76,6 +77,7 @@ class FinetuneConfig:
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
     compress_epochs: int = option(2, "epochs of pruning and of quantization-aware training")
+    jit_compile: bool | None = option(None, "compile the training step with XLA")
     strategy: str = option("auto", "devices to train on", choices=("auto", "cpu", "gpu", "mirrored"))
     on_bad_image: str = option("raise", "what to do about unreadable files", choices=("raise", "skip"))
     seed: int = option(0, "of splits, order, augmentation and initial weights")
@@ -101,6 +103,7 @@ class FinetuneConfig:
         if not isinstance(self.augment, data.Augment):
             _checks.check_choice("augment", self.augment, (*_AUGMENTATIONS, None))
         _checks.check_choice("quantization", self.quantization, (*QUANTIZATIONS, None))
+        _checks.check_choice("jit_compile", self.jit_compile, (None, False, True))
         _checks.check_choice("on_bad_image", self.on_bad_image, ("raise", "skip"))
         _checks.check_integer("seed", self.seed, minimum=0)
 

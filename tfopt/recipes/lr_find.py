@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfopt import callbacks, data, optimizers
 from tfopt.recipes.config import FinetuneConfig
@@ -45,6 +46,17 @@ def find_learning_rate(
         >>> result = tfopt.finetune("photos/", weights="imagenet", learning_rate=finder.suggestion)
     """
     config = dataclasses.replace(config or FinetuneConfig(), **overrides)
+    keras.utils.set_random_seed(config.seed)
+    model, batches = second_stage(source, config)
+    finder = callbacks.LearningRateFinder(minimum, maximum, steps)
+    finder.test(model, batches, shuffle=False)
+    if plot is not None:
+        finder.plot(plot)
+    return finder
+
+
+def second_stage(source: Any, config: FinetuneConfig) -> tuple[keras.Model, tf.data.Dataset]:
+    """The compiled model and the batches of the second stage of `finetune`, for measurements."""
     images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
     height, width = images.train.element_spec[0].shape[:2]
     config = config.resolved(None if height is None else (height, width))
@@ -57,12 +69,7 @@ def find_learning_rate(
         seed=config.seed,
         classes=classes,
     )
-    keras.utils.set_random_seed(config.seed)
-    finder = callbacks.LearningRateFinder(minimum, maximum, steps)
-    finder.test(_compiled(config, classes), _one_hot(batches, classes), shuffle=False)
-    if plot is not None:
-        finder.plot(plot)
-    return finder
+    return _compiled(config, classes), _one_hot(batches, classes)
 
 
 def _compiled(config: FinetuneConfig, classes: int) -> keras.Model:

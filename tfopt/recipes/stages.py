@@ -80,6 +80,7 @@ def fit(
             optimizers.ParameterGroups(optimizer, groups),
             keras.losses.CategoricalCrossentropy(label_smoothing=setting.config.label_smoothing),
             metrics=["accuracy"],
+            jit_compile="auto" if setting.config.jit_compile is None else setting.config.jit_compile,
         )
     best = None
     if keep_best:

@@ -1,5 +1,6 @@
 """Settings found by trying and by measuring: `search` for what is learned, `tune_throughput` for how fast."""
 
+from tfopt.tune.autotune import autotune
 from tfopt.tune.batch_size import BatchSizes, find_batch_size
 from tfopt.tune.faster import FasterTraining
 from tfopt.tune.journal import Trial
@@ -19,6 +20,7 @@ __all__ = [
     "SearchResult",
     "TrainingSetting",
     "Trial",
+    "autotune",
     "find_batch_size",
     "launch_search",
     "search",

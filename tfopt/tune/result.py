@@ -7,8 +7,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+from rich.console import Console
+from rich.table import Table
+
 from tfopt.tune.journal import Trial, as_json
 from tfopt.tune.objective import Objective, pareto
+
+_SHOWN = 10  # trials that the table names
 
 
 @final
@@ -19,12 +24,17 @@ class SearchResult:
     Args:
         trials: Every trial, failed ones included, in the order in which they ended.
         objective: What was looked for.
-        folder: Where `trials.jsonl` and `best.json` lie.
+        folder: Where `trials.jsonl`, `best.json` and `report.html` lie.
     """
 
     trials: Sequence[Trial]
     objective: Objective
     folder: pathlib.Path
+
+    @property
+    def report_path(self) -> pathlib.Path:
+        """The HTML report."""
+        return self.folder / "report.html"
 
     @property
     def completed(self) -> list[Trial]:
@@ -55,6 +65,24 @@ class SearchResult:
         trials = self.completed
         front = pareto([trial.metrics for trial in trials], more or self.objective.metric, less)
         return [trials[index] for index in front]
+
+    def __rich__(self) -> Table:
+        """The best trials as a table for a rich console."""
+        shown = self.completed[:_SHOWN]
+        table = Table(caption=f"the best {len(shown)} of {len(self.trials)} trials")
+        metrics = list(self.best.metrics)
+        for name in (*metrics, *self.best.values):
+            table.add_column(name, justify="right")
+        for trial in shown:
+            cells = [*(trial.metrics.get(name) for name in metrics), *trial.values.values()]
+            table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+        return table
+
+    def __str__(self) -> str:
+        console = Console(width=120, color_system=None)
+        with console.capture() as text:
+            console.print(self)
+        return text.get()
 
     def write_best(self, fixed: Mapping[str, Any]) -> pathlib.Path:
         """Writes the best settings over the fixed ones to `best.json`, for `tfopt finetune --config`.

@@ -15,6 +15,7 @@ from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.finetuning import check_settings, default_space, evaluate_finetuning, held_back
 from tfopt.tune.journal import Journal, Trial
 from tfopt.tune.objective import Objective
+from tfopt.tune.report import write_search_report
 from tfopt.tune.result import SearchResult
 from tfopt.tune.space import Range, Space, check_space, describe, hyperparameters, values_of
 from tfopt.tune.tuner import TUNERS, is_worker, make_oracle, run_trials
@@ -60,7 +61,7 @@ def search(
         config: Settings of the main job that are not searched.
         evaluate: Trains and scores: (values, epochs or None) -> metrics. Any model, optimizer and callback
             fits in it. An exception or a NaN makes a failed trial, not the end of the search.
-        output: Folder of the results: `trials.jsonl` and `best.json`.
+        output: Folder of the results: `trials.jsonl`, `best.json` and `report.html`.
         seed: Decides what is drawn.
         progress: Where to report; None is the terminal.
 
@@ -114,6 +115,7 @@ def search(
         result = SearchResult(list(journal.trials().values()), wanted, folder)
         if result.completed and not is_worker():
             result.write_best(kept)
+            write_search_report(result, result.report_path)
     _ = result.best  # or the error that says why there is none
     return result
 

@@ -1,5 +1,7 @@
 """What a search may choose from: a name, and either a list of values or a range, for each setting."""
 
+import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -53,6 +55,23 @@ def check_space(space: Any) -> dict[str, Range | list[Any]]:
         else:
             raise ValueError(message(f"space[{name!r}]", "a `Range` or a non-empty list of values", domain))
     return checked
+
+
+def read_space(path: str | pathlib.Path) -> Space:
+    """A space from a JSON file: setting -> list of values, or `{"low": ..., "high": ..., "log": true}`.
+
+    Raises:
+        ValueError: If the file is no JSON object, or a range has other keys.
+    """
+    try:
+        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        entries = {name: Range(**v) if isinstance(v, dict) else v for name, v in found.items()}
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        expected = (
+            'a JSON file such as {"batch_size": [16, 32], "learning_rate": {"low": 1e-4, "high": 1e-2}}'
+        )
+        raise ValueError(message("space", expected, str(path), f"({error})")) from error
+    return check_space(entries)
 
 
 def describe(space: Mapping[str, Range | list[Any]]) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""`tfopt search`: better settings of `tfopt finetune`, found by trying them."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from tfopt.cli._arguments import DATA_HELP, add_fields
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The command's flags and help."""
+    from tfopt.recipes.config import FinetuneConfig
+
+    command = commands.add_parser(
+        "search",
+        help="which settings of finetune suit these images best?",
+        description="Runs `tfopt finetune` with many settings, judges each by the validation images and "
+        "keeps the best. Run the same command again to go on after an interruption. Flags of `finetune` "
+        "fix what is not searched; without --space, the settings that matter most are.",
+        epilog="Example: tfopt search --data photos/ --weights imagenet --trials 20 --output runs/s; "
+        "then: tfopt finetune --data photos/ --config runs/s/best.json --output runs/best",
+    )
+    command.add_argument("--data", required=True, help=DATA_HELP)
+    command.add_argument("--config", metavar="FILE", help="JSON file of options; flags replace its values")
+    command.add_argument(
+        "--space",
+        metavar="FILE",
+        help='JSON such as {"batch_size": [16, 32], "alpha": {"low": 0.25, "high": 1.0}}',
+    )
+    command.add_argument("--tuner", default="hyperband", help="hyperband (default), bayesian, random or grid")
+    command.add_argument("--objective", default="accuracy", help="a metric of the trials (default: accuracy)")
+    command.add_argument(
+        "--trade-off",
+        nargs="+",
+        type=_price,
+        default=[],
+        metavar="METRIC=PRICE",
+        help="what doubling a cost must gain: bytes=0.01 asks a point of accuracy for twice the size",
+    )
+    command.add_argument("--trials", type=int, default=20, help="most trials (default: 20)")
+    command.add_argument("--seconds", type=float, help="no new trial after this time")
+    add_fields(command, FinetuneConfig)
+    command.set_defaults(run=run, output="runs/search")
+    return command
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Runs the search and prints the best trials."""
+    from rich.console import Console
+
+    from tfopt.recipes.config import FinetuneConfig
+    from tfopt.tune import Objective, search
+    from tfopt.tune.space import read_space
+
+    names = {field.name for field in dataclasses.fields(FinetuneConfig)} - {"output", "overwrite"}
+    given = {name: value for name, value in vars(parsed).items() if name in names}
+    config = FinetuneConfig.from_file(parsed.config, **given) if parsed.config else FinetuneConfig(**given)
+    result = search(
+        parsed.data,
+        read_space(parsed.space) if parsed.space else None,
+        tuner=parsed.tuner,
+        objective=Objective(parsed.objective, trade_off=dict(parsed.trade_off)),
+        trials=parsed.trials,
+        seconds=parsed.seconds,
+        config=config,
+        output=parsed.output,
+        seed=config.seed,
+    )
+    Console().print(result)
+    print(f"report {result.report_path}\nbest   {result.folder / 'best.json'}")
+    return 0
+
+
+def _price(text: str) -> tuple[str, float]:
+    name, _, price = text.partition("=")
+    return name, float(price)
