@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfopt
 from tfopt._tfmot import tfmot
 from tfopt.compress import CubicSparsity, OneShotSparsity, Pruning
 from tfopt.compress.pruning.masks import block_mask, magnitude_mask, two_of_four_mask
@@ -50,9 +51,44 @@ def test_target_is_reached_exactly(options, scope):
         assert 0.2 < np.min(hidden[hidden > 0]) / np.min(out[out > 0]) < 5
 
 
-def test_gradient_accumulation_reaches_the_target():
-    model = small_model(keras.optimizers.Adam(1e-2, gradient_accumulation_steps=4))
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=4),
+        lambda: tfopt.optimizers.GradientAccumulation(tfopt.optimizers.Adam(1e-2), steps=4),
+        lambda: tfopt.optimizers.GradientAccumulation(
+            keras.optimizers.Adam(1e-2), tfopt.schedules.Steps({0: 16, 128: 64}), micro_batch_size=16
+        ),
+    ],
+    ids=["keras", "wrapper", "wrapper with a schedule"],
+)
+def test_gradient_accumulation_reaches_the_target(optimizer):
+    model = small_model(optimizer())
     fit(model, Pruning(0.8))
+    assert zeros(model) == EXACT
+
+
+def test_zeros_survive_an_outer_lookahead_averaging_save_load_and_fit(tmp_path):
+    """Everything that writes weights at once: slow weights, averages, another run."""
+    make = lambda: tfopt.optimizers.Lookahead(tfopt.optimizers.AdamW(1e-2), sync_period=3)  # noqa: E731
+    model = small_model(make())
+    fit(model, Pruning(0.8))
+    assert zeros(model) == EXACT
+    kept = [layer.kernel.numpy() != 0 for layer in model.layers]
+    fit(model, tfopt.callbacks.WeightAveraging(decay=0.9), epochs=2)
+    assert zeros(model) == EXACT
+    model.save(tmp_path / "pruned.keras")
+    again = keras.models.load_model(tmp_path / "pruned.keras")
+    fit(again, Pruning(0.8), tfopt.callbacks.WeightAveraging("swa"), epochs=2)
+    fit(again, epochs=1)
+    for mask, layer in zip(kept, again.layers):
+        np.testing.assert_array_equal(layer.kernel.numpy() != 0, mask)
+
+
+def test_averaging_during_pruning_ends_with_the_last_mask():
+    """An average over masks is not sparse; the constraint prunes it again."""
+    model = small_model()
+    fit(model, Pruning(0.8), tfopt.callbacks.WeightAveraging(decay=0.99))
     assert zeros(model) == EXACT
 
 
