@@ -94,3 +94,15 @@ def test_squeezenet_has_the_size_of_the_paper():
     model = tfopt.models.squeezenet(1000, image_size=224)
     assert model.count_params() == 1_235_496  # SqueezeNet 1.1 of the authors, 1,000 classes
     assert model.output_shape == (None, 1000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stem_without_stride_keeps_the_weights_and_doubles_every_map(name):
+    keras.utils.set_random_seed(0)
+    whole = build(name)
+    keras.utils.set_random_seed(0)
+    fine = build(name, stem_stride=1)
+    for expected, weight in zip(whole.get_weights()[:-2], fine.get_weights()[:-2]):  # but the head's
+        np.testing.assert_array_equal(expected, weight)
+    sides = [model.get_layer("features").input.shape[1] for model in (whole, fine)]
+    assert sides == [1, 2] and fine.input_shape == (None, 32, 32, 3)

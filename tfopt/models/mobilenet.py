@@ -24,6 +24,7 @@ def mobilenet(
     alpha: float = 1.0,
     weights: str | pathlib.Path | None = None,
     dropout: float = 0.2,
+    stem_stride: int = 2,
 ) -> keras.Model:
     """Builds a MobileNet classifier that takes raw pixels and returns probabilities.
 
@@ -40,6 +41,8 @@ def mobilenet(
         weights: "imagenet" (downloaded by Keras), the path of an `.h5` or `.keras` file that holds the
             weights of the same backbone, or None for random initialisation.
         dropout: Share of the features that is dropped in training, in [0, 1).
+        stem_stride: Stride of the first convolution, 1 or 2. 1 suits small images from scratch, such as
+            CIFAR's: every feature map has twice the side, at four times the computation.
 
     Returns:
         A `keras.Model` from float32 `[batch, height, width, 3]` in [0, 255] to `[batch, classes]`.
@@ -69,10 +72,13 @@ def mobilenet(
     height, width = image_shape(image_size)
 
     pixels = keras.Input((height, width, 3), name="pixels")
+    _checks.check_choice("stem_stride", stem_stride, (1, 2))
     backbone = _backbone(name, pixels, alpha, "imagenet" if weights == "imagenet" else None)
+    if stem_stride == 1:
+        backbone = _without_stem_stride(backbone)
     if weights is not None and weights != "imagenet":
         _load_weights(backbone, pathlib.Path(weights), f"{name} with alpha={alpha}")
-    return keras.Model(pixels, classifier(backbone.output, classes, dropout), name=name)
+    return keras.Model(backbone.input, classifier(backbone.output, classes, dropout), name=name)
 
 
 def classifier(feature_map: keras.KerasTensor, classes: int, dropout: float) -> keras.KerasTensor:
@@ -109,6 +115,19 @@ def _backbone(name: str, pixels: keras.KerasTensor, alpha: float, weights: str |
             f"The ImageNet weights of {name} (alpha={alpha}) could not be downloaded ({error}). "
             "Pass the path of a local file as `weights`, or `weights=None` to train from scratch."
         ) from error
+
+
+def _without_stem_stride(backbone: keras.Model) -> keras.Model:
+    """A copy whose first convolution visits every pixel; all kernels keep their shapes and weights."""
+    stem = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D))
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        changed = {"strides": (1, 1)} if layer is stem else {}
+        return type(layer).from_config({**layer.get_config(), **changed})
+
+    copy = keras.models.clone_model(backbone, clone_function=clone)
+    copy.set_weights(backbone.get_weights())
+    return copy
 
 
 def _load_weights(backbone: keras.Model, path: pathlib.Path, expected: str) -> None:

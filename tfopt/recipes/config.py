@@ -33,11 +33,12 @@ class FinetuneConfig:
             a `keras.Model` from pixels in [0, 255] to probabilities, ending in a dense layer and a softmax.
         weights: "imagenet", the path of an `.h5` or `.keras` file, or None: random. "auto": "imagenet"
             for a MobileNet on images of at least 96 pixels.
-        alpha: Width multiplier of a MobileNet, > 0. None: the smallest that has ImageNet weights.
+        alpha: Width multiplier of a MobileNet, > 0. None: the smallest that has ImageNet weights, or 0.5
+            from scratch, where the first convolution keeps the resolution of images below 96 pixels.
         image_size: Height and width in pixels, >= 32. None: that of the data if it is one size of at
             most 224 (but at least 32), else 224.
         epochs: Epochs of the second stage, in which convolutions train too, >= 0. None: 16 for a
-            pretrained model, 40 from scratch.
+            pretrained model, 20 from scratch.
         head_epochs: Epochs of the first stage of a pretrained model, in which the classifier trains, >= 1.
         unfreeze: Share of the layers that train in the second stage of a pretrained model, counted from
             the top, in (0, 1].
@@ -138,8 +139,8 @@ class FinetuneConfig:
             image_size=size,
             weights=weights,
             augment=augment,
-            alpha=self.alpha or _SMALLEST_ALPHA.get(str(self.model), 0.75),
-            epochs=(16 if pretrained else 40) if self.epochs is None else self.epochs,
+            alpha=self.alpha or (_SMALLEST_ALPHA.get(str(self.model), 0.75) if pretrained else 0.5),
+            epochs=(16 if pretrained else 20) if self.epochs is None else self.epochs,
             learning_rate=self.learning_rate or (5e-4 if pretrained else 3e-3),
             unfreeze=self.unfreeze if pretrained else 1.0,
         )
@@ -158,7 +159,12 @@ class FinetuneConfig:
         if self.model == "squeezenet":
             return models.squeezenet(classes, image_size=self.image_size)
         return models.mobilenet(
-            self.model, classes, image_size=self.image_size, alpha=self.alpha, weights=self.weights
+            self.model,
+            classes,
+            image_size=self.image_size,
+            alpha=self.alpha,
+            weights=self.weights,
+            stem_stride=1 if self.weights is None and max(image_shape(self.image_size)) < _SMALL_IMAGE else 2,
         )
 
     def to_dict(self) -> dict[str, Any]:
