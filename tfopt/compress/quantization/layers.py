@@ -9,7 +9,7 @@ from typing import Any, final
 import keras
 import tensorflow as tf
 
-from tfopt._checks import check_number
+from tfopt._checks import check_instance, check_number
 
 _SMALLEST = 1e-8  # an all-zero channel still needs a scale
 _NARROWEST = 1e-3  # XNNPACK refuses ratios of scales above 256, which a dead activation would give
@@ -32,6 +32,8 @@ class FakeQuantize(keras.layers.Layer):
         momentum: Share of the old range that stays at each training step, in [0, 1).
         minimum: Lower end of a fixed range, <= 0, or None to learn it.
         maximum: Upper end of a fixed range, >= 0, or None to learn it.
+        in_training: False rounds in inference only. For probabilities that a loss looks at: it would see
+            zeros, and have no gradient, wherever a class has less than 1/512.
 
     Raises:
         ValueError: a momentum outside [0, 1) or only one end of the range.
@@ -52,6 +54,7 @@ class FakeQuantize(keras.layers.Layer):
         momentum: float = 0.9,
         minimum: float | None = None,
         maximum: float | None = None,
+        in_training: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -60,6 +63,7 @@ class FakeQuantize(keras.layers.Layer):
             raise ValueError(f"Give both ends of the range or none. Received: [{minimum}, {maximum}].")
         self.minimum = None if minimum is None else check_number("minimum", minimum, maximum=0.0)
         self.maximum = None if maximum is None else check_number("maximum", maximum, minimum=0.0)
+        self.in_training = check_instance("in_training", in_training, bool)
 
     def build(self, input_shape: Any) -> None:
         """Makes the range and the number of batches it has seen."""
@@ -80,6 +84,8 @@ class FakeQuantize(keras.layers.Layer):
         """The rounded inputs; in training the range follows them first."""
         if training and self.trainable and self.minimum is None:
             self._follow(inputs)
+        if training and not self.in_training:
+            return inputs
         return tf.quantization.fake_quant_with_min_max_vars(
             inputs, tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
         )
@@ -100,7 +106,7 @@ class FakeQuantize(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         own = {"momentum": self.momentum, "minimum": self.minimum, "maximum": self.maximum}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "in_training": self.in_training}
 
 
 def over_replicas(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -83,6 +83,10 @@ def quantize_aware(
         if call.name in quantizer.clones:
             groups = [kept[call.name].groups] if call.name in kept else []
             quantizer.clones[call.name].set_weights([*call.operation.get_weights(), *groups])
+    outputs = {id(tensor) for tensor in quantized.outputs}
+    for layer in quantized.layers:
+        if isinstance(layer, FakeQuantize) and layer.maximum == rules.PROBABILITY["maximum"]:
+            layer.in_training = id(layer.output) not in outputs
     for layer in quantized.layers if freeze_batch_norm else ():
         if isinstance(layer, L.BatchNormalization):
             layer.trainable = False
