@@ -33,6 +33,20 @@ def test_contract(case, check):
     run(check, case)
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if not c.wraps and c.name != "SOAP"], ids=str)
+def test_every_path_to_a_variable_equals_the_reference(case):
+    """Sizes are chosen for the fused kernel, the three kernels in its place, and the compiled rule."""
+    shapes = ((), (40, 40), (260, 260))
+    weights, grads = contract.variables("float64", 0, shapes), contract.gradients(0, shapes, 4)
+    expected = case.reference(contract.values(weights), lambda t, w: grads[t], 4)
+    optimizer = case.make()
+    optimizer.build(weights)
+    step = tf.function(lambda g: contract.apply(optimizer, weights, g), jit_compile=False)
+    for t in range(1, 5):
+        step([tf.constant(g, tf.float64) for g in grads[t]])
+    contract.close(weights, expected, case.tolerance)
+
+
 @pytest.mark.parametrize("check", contract.CHECKS, ids=name)
 def test_keras_adam_passes_but_for_known_gaps(check):
     """A contract that Keras's Adam fails would be wrong."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
 class AdamRule(RuleOptimizer, abc.ABC):
-    """Adam with Keras's epsilon and state, as one fused kernel.
+    """Adam with Keras's epsilon and state, by fused kernels.
 
     The bias corrections are folded into the learning rate, as in section 2 of the paper, so that the
     kernel gets powers of 0 and the rounding of 1 - beta**t is ours.
@@ -45,11 +45,10 @@ class AdamRule(RuleOptimizer, abc.ABC):
         return not self.amsgrad
 
     def scalars(self, learning_rate: tf.Tensor, step: tf.Tensor) -> Scalars:
-        """The learning rate with both bias corrections, and the constants of the kernel."""
+        """The learning rate with both bias corrections."""
         correction_1, correction_2 = bias_correction(self.beta_1, step), bias_correction(self.beta_2, step)
-        constants = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "zero": 0.0}
         alpha = learning_rate * tf.sqrt(correction_2) / correction_1
-        return {"alpha": alpha} | {name: tf.constant(value, step.dtype) for name, value in constants.items()}
+        return {"alpha": alpha, "epsilon": tf.constant(self.epsilon, step.dtype)}
 
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 1 in the order of section 2: w -= alpha * m / (sqrt(v) + epsilon)."""
@@ -60,16 +59,6 @@ class AdamRule(RuleOptimizer, abc.ABC):
         return param, (m, v, largest) if self.amsgrad else (m, v)
 
     def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
-        """The same by TensorFlow's kernel."""
-        tf.raw_ops.ResourceApplyAdam(
-            var=param,
-            m=slots[0],
-            v=slots[1],
-            beta1_power=scalars["zero"],
-            beta2_power=scalars["zero"],
-            lr=scalars["alpha"],
-            beta1=scalars["beta_1"],
-            beta2=scalars["beta_2"],
-            epsilon=scalars["epsilon"],
-            grad=grad,
-        )
+        """The same by TensorFlow's kernels."""
+        betas = (self.beta_1, self.beta_2)
+        _kernels.adam(param, slots, grad, scalars["alpha"], betas, scalars["epsilon"])

@@ -4,8 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfopt.optimizers import _kernels
+from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
-from tfopt.optimizers._update import assign, handle, read
+from tfopt.optimizers._update import handle
 
 
 def update(pairs: list[Any], iterations: Any, momentum: float, overwrite_frequency: int | None) -> None:
@@ -25,7 +27,7 @@ def update(pairs: list[Any], iterations: Any, momentum: float, overwrite_frequen
 
     def follow() -> tf.Operation:
         for variable, average in pairs:
-            _move(handle(average), _weights(variable, average), momentum)
+            _kernels.follow(handle(average), _weights(variable, average), momentum)
         return tf.no_op()
 
     tf.cond(tf.equal(iterations, 0), copy, follow if momentum else copy)
@@ -36,24 +38,6 @@ def update(pairs: list[Any], iterations: Any, momentum: float, overwrite_frequen
 
 def _weights(variable: Any, average: Any) -> tf.Tensor:
     return tf.cast(read(handle(variable), variable.dtype), slot_dtype(average))
-
-
-def _move(average: tf.Tensor, value: tf.Tensor, momentum: float) -> None:
-    dtype = value.dtype
-    if tf.config.list_physical_devices("GPU"):  # where the shorter form below has no kernel
-        distance = read(average, dtype) - value
-        share = tf.constant(1 - momentum, dtype)
-        tf.raw_ops.ResourceApplyGradientDescent(var=average, alpha=share, delta=distance)
-        return
-    # The kernel computes (average - alpha * value) / (1 + alpha * l2): no difference to store first.
-    alpha = (momentum - 1) / momentum
-    tf.raw_ops.ResourceApplyProximalGradientDescent(
-        var=average,
-        alpha=tf.constant(alpha, dtype),
-        l1=tf.zeros([], dtype),
-        l2=tf.constant(-1.0, dtype),
-        delta=value,
-    )
 
 
 def _overwrite(pairs: list[Any]) -> tf.Operation:

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _rows
+from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
 
 if TYPE_CHECKING:
@@ -45,16 +46,6 @@ def target_of(variable: Any, slots: list[keras.Variable]) -> Target:
 def handle(variable: Any) -> tf.Tensor:
     """Resource handle of a Keras or TensorFlow variable on the current replica."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
-
-
-def read(resource: tf.Tensor, dtype: str) -> tf.Tensor:
-    """The value now: a `tf.Variable` used as a tensor may be read after a later write."""
-    return tf.raw_ops.ReadVariableOp(resource=resource, dtype=dtype)
-
-
-def assign(resource: tf.Tensor, value: tf.Tensor) -> None:
-    """Writes a whole variable."""
-    tf.raw_ops.AssignVariableOp(resource=resource, value=value)
 
 
 def values_of(target: Target) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:

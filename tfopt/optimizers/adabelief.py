@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -70,8 +70,23 @@ class AdaBelief(RuleOptimizer):
             "correction_2": bias_correction(self.beta_2, step),
         }
 
+    @property
+    def has_kernel(self) -> bool:
+        """The kernels divide by the betas."""
+        return self.beta_1 > 0 and self.beta_2 > 0
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 2 of the paper."""
         m = mix(slots[0], grad, self.beta_1)
         s = mix(slots[1], tf.square(grad - m), self.beta_2) + self.epsilon
         return param - scalars["rate"] * m / (tf.sqrt(s / scalars["correction_2"]) + self.epsilon), (m, s)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same by TensorFlow's kernels."""
+        m, s = slots
+        _kernels.follow(m, grad, self.beta_1)
+        mean = _kernels.read(m, grad.dtype)
+        surprise = tf.math.squared_difference(grad, mean) + self.epsilon / (1 - self.beta_2)
+        _kernels.follow(s, surprise, self.beta_2)
+        root = tf.sqrt(scalars["correction_2"])
+        _kernels.descend_by_root(param, scalars["rate"] * root, mean, s, root * self.epsilon)

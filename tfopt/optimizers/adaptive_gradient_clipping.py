@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments
+from tfopt.optimizers._kernels import read
 from tfopt.optimizers._matrix import is_depthwise
-from tfopt.optimizers._update import handle, read
+from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
 

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -94,6 +94,11 @@ class AdEMAMix(RuleOptimizer):
             "beta_3": beta_3,
         }
 
+    @property
+    def has_kernel(self) -> bool:
+        """The kernels divide by the betas."""
+        return self.beta_2 > 0
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 1 of the paper; the shell makes the weight decay."""
         fast = mix(slots[0], grad, self.beta_1)
@@ -102,3 +107,14 @@ class AdEMAMix(RuleOptimizer):
         direction = fast / scalars["correction_1"] + scalars["alpha"] * slow
         denominator = tf.sqrt(v / scalars["correction_2"]) + self.epsilon
         return param - scalars["learning_rate"] * direction / denominator, (fast, slow, v)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same by TensorFlow's kernels."""
+        fast, slow, v = slots
+        _kernels.follow(fast, grad, self.beta_1)
+        _kernels.follow(slow, grad, scalars["beta_3"])
+        _kernels.follow(v, tf.square(grad), self.beta_2)
+        means = [_kernels.read(slot, grad.dtype) for slot in (fast, slow)]
+        direction = means[0] / scalars["correction_1"] + scalars["alpha"] * means[1]
+        root = tf.sqrt(scalars["correction_2"])
+        _kernels.descend_by_root(param, scalars["learning_rate"] * root, direction, v, root * self.epsilon)

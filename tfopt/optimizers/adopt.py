@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -70,6 +70,11 @@ class ADOPT(RuleOptimizer):
         """The bound of the clipping counts from the first real step."""
         return {"learning_rate": learning_rate, "first": step < 2, "bound": tf.maximum(step - 1, 0) ** 0.25}
 
+    @property
+    def has_kernel(self) -> bool:
+        """The kernels divide by the betas."""
+        return self.beta_1 > 0 and self.beta_2 > 0
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 2 of the paper with the clipping of its section 5."""
         m, v = slots
@@ -79,3 +84,14 @@ class ADOPT(RuleOptimizer):
         m = tf.where(scalars["first"], m, mix(m, u, self.beta_1))
         v = tf.where(scalars["first"], square, mix(v, square, self.beta_2))
         return param - scalars["learning_rate"] * m, (m, v)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same: at the first step the bound makes u = 0, and v, which is 0, gets the full square."""
+        m, v = slots
+        u = grad / tf.maximum(tf.sqrt(_kernels.read(v, grad.dtype)), self.epsilon)
+        u = tf.clip_by_value(u, -scalars["bound"], scalars["bound"])
+        _kernels.follow(m, u, self.beta_1)
+        _kernels.descend(param, scalars["learning_rate"], _kernels.read(m, grad.dtype))
+        full = tf.where(scalars["first"], tf.constant(1 / (1 - self.beta_2), grad.dtype), 1)
+        with tf.control_dependencies([u]):
+            _kernels.follow(v, full * tf.square(grad), self.beta_2)

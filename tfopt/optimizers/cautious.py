@@ -5,8 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
-from tfopt.optimizers._update import assign, handle, read
+from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper, moves_weights
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix, norm, ratio_or_one
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -72,10 +72,27 @@ class LAMB(RuleOptimizer):
             "correction_2": bias_correction(self.beta_2, step),
         }
 
+    @property
+    def has_kernel(self) -> bool:
+        """The kernels divide by the betas."""
+        return self.beta_1 > 0 and self.beta_2 > 0
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 2 of the paper, with phi the identity."""
         m = mix(slots[0], grad, self.beta_1)
         v = mix(slots[1], tf.square(grad), self.beta_2)
-        adam = m / scalars["correction_1"] / (tf.sqrt(v / scalars["correction_2"]) + self.epsilon)
-        r = adam + scalars["weight_decay"] * param
+        r = self._direction(param, m, v, scalars)
         return param - scalars["learning_rate"] * ratio_or_one(norm(param), norm(r)) * r, (m, v)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The moments and the step by TensorFlow's kernels."""
+        m, v = slots
+        _kernels.follow(m, grad, self.beta_1)
+        _kernels.follow(v, tf.square(grad), self.beta_2)
+        value, m, v = (_kernels.read(resource, grad.dtype) for resource in (param, m, v))
+        r = self._direction(value, m, v, scalars)
+        _kernels.descend(param, scalars["learning_rate"] * ratio_or_one(norm(value), norm(r)), r)
+
+    def _direction(self, param: tf.Tensor, m: tf.Tensor, v: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        adam = m / scalars["correction_1"] / (tf.sqrt(v / scalars["correction_2"]) + self.epsilon)
+        return adam + scalars["weight_decay"] * param

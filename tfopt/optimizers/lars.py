@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import norm, ratio_or_one
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -51,6 +51,7 @@ class LARS(RuleOptimizer):
 
     slots = (Slot("momentum"),)
     decay_in_rule = True
+    has_kernel = True
 
     def __init__(
         self,
@@ -65,11 +66,20 @@ class LARS(RuleOptimizer):
 
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 1 of the paper."""
+        m = self.momentum * slots[0] + self._step(param, grad, scalars)
+        return param - m, (m,)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same by TensorFlow's kernel of momentum."""
+        value = _kernels.read(param, grad.dtype)
+        step = self._step(value, grad, scalars)
+        _kernels.momentum(param, slots[0], tf.ones([], grad.dtype), step, self.momentum)
+
+    def _step(self, param: tf.Tensor, grad: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         decay = scalars["weight_decay"]
         if param.shape.rank < 2:
             trust = tf.ones([], grad.dtype)
         else:
             size = norm(param)
             trust = ratio_or_one(self.trust_coefficient * size, norm(grad) + decay * size)
-        m = self.momentum * slots[0] + scalars["learning_rate"] * trust * (grad + decay * param)
-        return param - m, (m,)
+        return scalars["learning_rate"] * trust * (grad + decay * param)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -53,8 +53,21 @@ class Lion(RuleOptimizer):
         self.beta_1 = _arguments.fraction("beta_1", beta_1)
         self.beta_2 = _arguments.fraction("beta_2", beta_2)
 
+    @property
+    def has_kernel(self) -> bool:
+        """The kernels divide by beta_2."""
+        return self.beta_2 > 0
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Program 1 of the paper."""
         (m,) = slots
         direction = tf.sign(mix(m, grad, self.beta_1))
         return param - scalars["learning_rate"] * direction, (mix(m, grad, self.beta_2),)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same by TensorFlow's kernels."""
+        old = _kernels.read(slots[0], grad.dtype)
+        direction = tf.sign(mix(old, grad, self.beta_1))
+        _kernels.descend(param, scalars["learning_rate"], direction)
+        with tf.control_dependencies([direction]):  # `old` is no more in use and need not be copied
+            _kernels.follow(slots[0], grad, self.beta_2)

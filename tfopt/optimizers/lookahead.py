@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
+from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import Slot, create_slots, slot_dtype
-from tfopt.optimizers._update import assign, handle, read
+from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper, moves_weights
 
 

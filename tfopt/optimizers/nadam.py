@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -95,22 +95,9 @@ class Nadam(RuleOptimizer):
         """Adam's kernel for the share of m, Adagrad's without its accumulation for that of g."""
         of_m, of_grad = self._shares(scalars)
         rate = scalars["learning_rate"] * scalars["correction"]
-        epsilon, zero = scalars["correction"] * self.epsilon, tf.zeros([], grad.dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=param,
-            m=slots[0],
-            v=slots[1],
-            beta1_power=zero,
-            beta2_power=zero,
-            lr=rate * of_m,
-            beta1=tf.constant(self.beta_1, grad.dtype),
-            beta2=tf.constant(self.beta_2, grad.dtype),
-            epsilon=epsilon,
-            grad=grad,
-        )
-        tf.raw_ops.ResourceApplyAdagradV2(
-            var=param, accum=slots[1], lr=rate * of_grad, epsilon=epsilon, grad=grad, update_slots=False
-        )
+        epsilon = scalars["correction"] * self.epsilon
+        _kernels.adam(param, slots, grad, rate * of_m, (self.beta_1, self.beta_2), epsilon)
+        _kernels.descend_by_root(param, rate * of_grad, grad, slots[1], epsilon)
 
     def _mu(self, step: tf.Tensor) -> tf.Tensor:
         return self.beta_1 * (1 - 0.5 * tf.exp(step * (self.momentum_decay * math.log(0.96))))

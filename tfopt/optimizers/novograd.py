@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -50,6 +50,7 @@ class NovoGrad(RuleOptimizer):
 
     slots = (Slot("momentum"), Slot("square_norm", shape=lambda shape: ()))
     decay_in_rule = True
+    has_kernel = True
 
     def __init__(
         self,
@@ -75,3 +76,13 @@ class NovoGrad(RuleOptimizer):
         v = tf.where(scalars["first"], square, mix(v, square, self.beta_2))
         m = self.beta_1 * m + grad / (tf.sqrt(v) + self.epsilon) + scalars["weight_decay"] * param
         return param - scalars["learning_rate"] * m, (m, v)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same by TensorFlow's kernels; that of momentum does the last two lines."""
+        m, v = slots
+        square = 2 * tf.nn.l2_loss(grad)
+        square = tf.where(scalars["first"], square, mix(_kernels.read(v, grad.dtype), square, self.beta_2))
+        _kernels.assign(v, square)
+        update = grad / (tf.sqrt(square) + self.epsilon)
+        update += scalars["weight_decay"] * _kernels.read(param, grad.dtype)
+        _kernels.momentum(param, m, scalars["learning_rate"], update, self.beta_1)

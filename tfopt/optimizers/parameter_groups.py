@@ -7,8 +7,9 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
+from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._rule import RuleOptimizer
-from tfopt.optimizers._update import assign, handle, read
+from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper, core_of
 from tfopt.optimizers.groups import Group, resolve
 

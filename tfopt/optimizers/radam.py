@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -80,6 +80,11 @@ class RAdam(RuleOptimizer):
             "adaptive": adaptive,
         }
 
+    @property
+    def has_kernel(self) -> bool:
+        """Without epsilon the rate of 0 would meet a division by 0."""
+        return self.epsilon > 0
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 2 of the paper."""
         m = mix(slots[0], grad, self.beta_1)
@@ -87,3 +92,12 @@ class RAdam(RuleOptimizer):
         adaptive = scalars["rectifier"] / (tf.sqrt(v / scalars["correction_2"]) + self.epsilon)
         factor = tf.where(scalars["adaptive"], adaptive, tf.ones_like(adaptive))
         return param - scalars["rate"] * m * factor, (m, v)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """Adam's kernel with a rate of 0 in the first steps, and the steps of plain momentum."""
+        root, adaptive = tf.sqrt(scalars["correction_2"]), scalars["adaptive"]
+        zero = tf.zeros([], grad.dtype)
+        rate = tf.where(adaptive, scalars["rate"] * scalars["rectifier"] * root, zero)
+        _kernels.adam(param, slots, grad, rate, (self.beta_1, self.beta_2), root * self.epsilon)
+        plain = tf.where(adaptive, zero, scalars["rate"])
+        _kernels.descend(param, plain, _kernels.read(slots[0], grad.dtype))

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -73,8 +73,8 @@ class RMSprop(RuleOptimizer):
 
     @property
     def has_kernel(self) -> bool:
-        """The kernels always keep a momentum."""
-        return self.momentum > 0
+        """The kernels always keep a momentum; without it, plain RMSprop has a form of its own."""
+        return self.momentum > 0 or (self.rho > 0 and not self.centered)
 
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """In the order of the formula above."""
@@ -87,6 +87,11 @@ class RMSprop(RuleOptimizer):
 
     def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
         """The same by TensorFlow's kernels."""
+        if not self.momentum:
+            _kernels.follow(slots[0], tf.square(grad), self.rho)
+            direction = grad * tf.math.rsqrt(_kernels.read(slots[0], grad.dtype) + self.epsilon)
+            _kernels.descend(param, scalars["learning_rate"], direction)
+            return
         options = {"lr": scalars["learning_rate"], "grad": grad}
         for name, value in (("rho", self.rho), ("momentum", self.momentum), ("epsilon", self.epsilon)):
             options[name] = tf.constant(value, grad.dtype)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -80,9 +80,25 @@ class Yogi(RuleOptimizer):
             "correction_2": bias_correction(self.beta_2, step),
         }
 
+    @property
+    def has_kernel(self) -> bool:
+        """The kernels divide by beta_1."""
+        return self.beta_1 > 0
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 2 of the paper."""
         m = mix(slots[0], grad, self.beta_1)
         square = tf.square(grad)
         v = slots[1] - (1 - self.beta_2) * tf.sign(slots[1] - square) * square
         return param - scalars["rate"] * m / (tf.sqrt(v / scalars["correction_2"]) + self.epsilon), (m, v)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same by TensorFlow's kernels."""
+        m, v = slots
+        square = tf.square(grad)
+        change = tf.sign(_kernels.read(v, grad.dtype) - square) * square
+        _kernels.follow(m, grad, self.beta_1)
+        _kernels.descend(v, tf.constant(1 - self.beta_2, grad.dtype), change)
+        root = tf.sqrt(scalars["correction_2"])
+        mean = _kernels.read(m, grad.dtype)
+        _kernels.descend_by_root(param, scalars["rate"] * root, mean, v, root * self.epsilon)
