@@ -209,13 +209,18 @@ def build_for_training(model: keras.Model, batch_spec: Any) -> None:
     Keras creates them while it traces the first step, too late to restore them.
     """
     if batch_spec is not None:
-        batch = tf.nest.map_structure(lambda s: keras.KerasTensor(tuple(s.shape), s.dtype.name), batch_spec)
+        batch = tf.nest.map_structure(_symbolic, batch_spec)
         model._symbolic_build(data_batch=batch)
     if not model.built:
         raise ValueError(f"`{model.name}` must be built before training. Call it on a batch of data first.")
     if not model.optimizer.built:
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
+
+
+def _symbolic(spec: Any) -> keras.KerasTensor:
+    one = getattr(spec, "_value_specs", (spec,))[0]  # a batch of several replicas has one for each
+    return keras.KerasTensor(tuple(one.shape), one.dtype.name)
 
 
 def track_loss(model: keras.Model, loss: Any, samples: Any) -> None:

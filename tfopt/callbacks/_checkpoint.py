@@ -85,14 +85,23 @@ class CheckpointFolder:
 
     Args:
         path: Folder, made if needed. With several workers each has a folder inside.
-        keep: Number of files to keep, >= 1.
+        keep: Number of files to keep, >= 1; several workers keep 2 at least, for one may be a save ahead.
         worker: Index of this worker and number of workers.
+
+    Raises:
+        ValueError: if the folder was written by more workers, or by one alone and now there are several.
     """
 
     def __init__(self, path: pathlib.Path, keep: int, worker: tuple[int, int] = (0, 1)) -> None:
         index, count = worker
-        self.keep = keep
+        self.keep = keep if count == 1 else max(keep, 2)
         self.folders = [path] if count == 1 else [path / f"worker-{number}" for number in range(count)]
+        written = {file.parent for pattern in ("*.ckpt", "worker-*/*.ckpt") for file in path.glob(pattern)}
+        if not written <= set(self.folders):
+            raise ValueError(
+                f"The checkpoints in {path} are of another number of workers than {count}, and would be "
+                "ignored. Start as many workers as before, or use another `directory`."
+            )
         self.own = self.folders[index]
         self.own.mkdir(parents=True, exist_ok=True)
         for leftover in self.own.glob("*.tmp"):
@@ -106,7 +115,11 @@ class CheckpointFolder:
 
     def latest(self) -> tuple[int, Any] | None:
         """Number and state of the newest checkpoint that is whole for every worker."""
-        shared = set.intersection(*(set(self._numbers(folder)) for folder in self.folders))
+        numbers = [set(self._numbers(folder)) for folder in self.folders]
+        shared = set.intersection(*numbers)
+        if any(numbers) and not shared:
+            missing = ", ".join(str(f) for f, found in zip(self.folders, numbers) if not found)
+            _LOG.warning("Training begins anew: no checkpoints in %s. Is the folder shared?", missing)
         for number in sorted(shared, reverse=True):
             try:
                 states = {folder: read(self._file(folder, number)) for folder in self.folders}

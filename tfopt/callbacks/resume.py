@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfopt import _keras_internals
 from tfopt._checks import check_instance, check_integer, check_number
 from tfopt.callbacks import _snapshot
+from tfopt.callbacks._agreement import Agreement, Termination
 from tfopt.callbacks._checkpoint import CheckpointFolder
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class Resume(keras.callbacks.Callback):
     `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `History` too) and the position in the
     data. How exact a restart is depends on the data:
 
-        data=pipeline(...) of tfopt     inside an epoch, without reading what was seen
+        data=pipeline(...) of tfopt,    inside an epoch, without reading what was seen
+             sharded(...)
         data=pipeline(..., epochs=E),   inside an epoch, by reading past what was seen
              ramped_batches(...)
         data=None                       from the last epoch boundary; bit-identical if the data are the
@@ -38,7 +40,9 @@ class Resume(keras.callbacks.Callback):
     that ended returns at once, with its final weights and history. Files are written aside, synced and
     renamed; a damaged one is skipped with a warning, one of another model refused.
 
-    With several workers the folder must be shared, and saving goes by `every_batches` or by epoch.
+    SIGTERM, by which schedulers announce the end, makes all workers save at the same batch and leave `fit` by
+    `SystemExit(143)`; without `data` they leave with what is saved. Several workers must share the folder;
+    each has its own files in it, since metrics under way and states of callbacks differ.
 
     Args:
         directory: Folder for the checkpoints.
@@ -64,7 +68,7 @@ class Resume(keras.callbacks.Callback):
     def __init__(
         self,
         directory: str | pathlib.Path,
-        data: tf.data.Dataset | None = None,
+        data: tf.data.Dataset | tf.distribute.DistributedDataset | None = None,
         *,
         every_seconds: float = 30.0,
         every_batches: int | None = None,
@@ -73,7 +77,7 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.directory = pathlib.Path(directory)
         if data is not None:
-            check_instance("data", data, tf.data.Dataset)
+            check_instance("data", data, (tf.data.Dataset, tf.distribute.DistributedDataset))
         self.data = data
         self.every_seconds = check_number("every_seconds", every_seconds, minimum=0.0)
         if every_batches is not None:
@@ -90,6 +94,9 @@ class Resume(keras.callbacks.Callback):
         self._variables = _snapshot.variables_of(self.model, metrics=self.data is not None)
         self._number = self._batches = self._epochs_run = 0
         self._saved_at, self._cost = time.monotonic(), 0.0
+        self._agreement = Agreement(self.model.distribute_strategy, self._worker[1])
+        self._termination = Termination()
+        self._termination.listen()
         self._train: Any = None  # the training function that lets batches pass, and the one it stands for
         exact = "the last epoch boundary" if self.data is None else "any batch"
         _LOG.info("Resume: a restart is exact from %s.", exact)
@@ -106,7 +113,7 @@ class Resume(keras.callbacks.Callback):
         """Saves at the boundary, or restores at the epoch where the interrupted run was."""
         self._epoch, self._executions, self._passed = epoch, 0, 0
         if self._state is None:
-            self._save_if_due()
+            self._save_or_stop()
         else:
             self._restore()
             self._passed = self._state["executions"]
@@ -117,8 +124,8 @@ class Resume(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Saves what all callbacks have seen of the batches before this one."""
         if self._state is None:
-            if self.data is not None and self._executions:
-                self._save_if_due()
+            if self._executions:
+                self._save_or_stop()
             return
         if self._executions == 0:
             self._let_pass()
@@ -134,6 +141,7 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Saves the end, or brings it back if the run was over already."""
+        self._termination.forget()
         _keras_internals.begin_at_epoch(self.model, None)
         passing, train = self._train or (None, None)
         if passing is not None and self.model.train_function is passing:  # else it was made anew since
@@ -145,16 +153,20 @@ class Resume(keras.callbacks.Callback):
             self._epoch, self._executions = self._epoch + 1, 0
             self._save(stopped=bool(self.model.stop_training))
 
-    def _save_if_due(self) -> None:
-        if self.every_batches is not None:
-            due = self._batches >= self.every_batches
-        elif self._worker[1] > 1:
-            due = self._executions == 0  # clocks differ between workers, and all must save the same state
-        else:
-            waited = time.monotonic() - self._saved_at
-            due = waited >= (max(self.every_seconds, self._cost / _SHARE) if self.every_seconds else 0.0)
-        if due and self._batches:
+    def _save_or_stop(self) -> None:
+        """Saves if it is time to, or if a signal came; all workers do the same."""
+        boundary = self._executions == 0
+        stop, due = self._agreement.any(self._termination.asked, self._is_time(), now=boundary)
+        due = due if self.every_batches is None else self._batches >= self.every_batches
+        if (due or stop) and self._batches and (boundary or self.data is not None):
             self._save()
+        if stop:
+            _LOG.warning("Resume: stops in epoch %d, as SIGTERM asks. The same script goes on.", self._epoch)
+            raise SystemExit(Termination.CODE)
+
+    def _is_time(self) -> bool:
+        waited = time.monotonic() - self._saved_at
+        return waited >= max(self.every_seconds, self._cost / _SHARE) if self.every_seconds else True
 
     def _save(self, stopped: bool = False) -> None:
         begin = time.monotonic()
@@ -196,7 +208,7 @@ class Resume(keras.callbacks.Callback):
             return
         train, size = self.model.train_function, self.model.steps_per_execution
         stream = self._position is None
-        total = int(self.data.cardinality())
+        total = int(self.data.cardinality()) if stream else 0
         read = -self._epoch * self.data.steps_per_epoch if stream else 0
 
         def function(iterator: Any) -> Any:

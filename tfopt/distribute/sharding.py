@@ -29,7 +29,7 @@ def sharded(
         batch_size: Examples of one update, over all replicas; a multiple of their number.
 
     Returns:
-        A distributed dataset with the pipeline's `position`.
+        A distributed dataset with a `position`, counted in global batches; `Resume(data=...)` takes it.
 
     Raises:
         ValueError: if `batch_size` does not divide, or the check fails.
@@ -64,11 +64,22 @@ def sharded(
     except AttributeError as error:
         raise TypeError("`make` must return `tfopt.data.pipeline(...)` without `epochs`.") from error
     _check_union(strategy, order)
-    batches.position = position
+    batches.position = _Position(position, _local_replicas(strategy))
     if strategy.num_replicas_in_sync > 1:
         # Counted in elements, of which a step takes one per local replica: `fit` would wait for more.
         batches._cardinality = order.batches // _local_replicas(strategy)
     return batches
+
+
+class _Position:
+    """The position of a pipeline from which each local replica takes a batch at every step."""
+
+    def __init__(self, position: Any, replicas: int) -> None:
+        self._position, self._replicas = position, replicas
+
+    def set(self, epoch: int, batch: int = 0) -> None:
+        """Makes the next iteration begin at a global batch of an epoch."""
+        self._position.set(epoch, batch * self._replicas)
 
 
 def _check_union(strategy: tf.distribute.Strategy, order: Any) -> None:
