@@ -1,7 +1,9 @@
-"""Time per update against Keras's own, interleaved in one process: python benchmarks/optimizers.py [SET...].
+"""Time per update against Keras's own, interleaved in one process: python benchmarks/optimizers.py.
 
 Every number is a ratio of medians from the same rounds, so that what else the machine does hits both.
-No-jit is Keras's default on CPU and under strategies. `--jit` measures under XLA, `--small` one set.
+`--jit` measures under XLA, whose absence is Keras's default under strategies. One call makes one update
+with all its call overhead, which is the same for both; `--updates 10` makes ten, as
+`steps_per_execution=10` does in `fit`, and shows the update itself.
 """
 
 import argparse
@@ -45,8 +47,8 @@ def variable_sets() -> dict[str, list[tuple[int, ...]]]:
     }
 
 
-def stepper(make: Callable, shapes: list, jit: bool) -> tuple[Callable[[], None], float]:
-    """A function that makes one update, and the seconds its first call took."""
+def stepper(make: Callable, shapes: list, jit: bool, updates: int = 1) -> tuple[Callable[[], None], float]:
+    """A function that makes some updates, and the seconds its first call took."""
     rng = np.random.default_rng(0)
     weights = [
         keras.Variable(rng.normal(size=s).astype("float32"), name=f"v{i}") for i, s in enumerate(shapes)
@@ -54,10 +56,22 @@ def stepper(make: Callable, shapes: list, jit: bool) -> tuple[Callable[[], None]
     grads = [tf.constant(rng.normal(size=s).astype("float32") * 1e-3) for s in shapes]
     optimizer = make()
     optimizer.build(weights)
-    step = tf.function(lambda: optimizer.apply(grads, weights), jit_compile=jit)
+    step = tf.function(repeated(lambda: optimizer.apply(grads, weights), updates), jit_compile=jit)
     start = time.perf_counter()
     step()
     return step, time.perf_counter() - start
+
+
+def repeated(update: Callable[[], None], count: int) -> Callable[[], None]:
+    """The update so many times in one graph."""
+
+    def updates() -> None:
+        if count == 1:
+            update()
+        else:
+            tf.while_loop(lambda i: i < count, lambda i: (update(), i + 1)[1:], [tf.constant(0)])
+
+    return updates
 
 
 def rounds(steps: dict[str, Callable], count: int) -> dict[str, np.ndarray]:
