@@ -14,7 +14,7 @@ from tfopt._optional import require
 _log = logging.getLogger(__name__)
 _WIDE = 4096
 _OVERSAMPLING, _PASSES = 16, 6
-_MANY = 10_000
+_FEW, _MANY = 1_000, 10_000
 
 
 @final
@@ -174,8 +174,11 @@ def embed_2d(features: Any, method: str = "tsne", *, seed: int = 0) -> np.ndarra
     if width < features.shape[1]:
         features = decomposition.PCA(width, random_state=seed).fit_transform(features)
     manifold = require("sklearn.manifold", "`tfopt.data.embed_2d`")
-    perplexity = min(30.0, (len(features) - 1) / 3)
-    return manifold.TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    tsne = manifold.TSNE(2, perplexity=min(30.0, (len(features) - 1) / 3), init="pca", random_state=seed)
+    # Threads that wait for each other after every small step are 50 times slower on a busy machine.
+    threads = require("threadpoolctl", "`tfopt.data.embed_2d`")
+    with threads.threadpool_limits(1 if len(features) < _FEW else None):
+        return tsne.fit_transform(features)
 
 
 def _batches(data: Any) -> Iterator[np.ndarray]:
