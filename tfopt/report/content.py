@@ -110,6 +110,7 @@ class Report:
         models: Rows of the comparison, the reference first and the one to ship last.
         stages: Training stages in their order.
         class_counts: Split name -> number of images of each class.
+        balanced_counts: Images of each class in an epoch of training, if `tfopt.data.balance` changed them.
         samples: Augmented images, uint8, [examples, height, width, 1 or 3].
         sample_labels: Class index of each sample, or None.
         confusion: Counts, [classes, classes]; row = true class, column = predicted class.
@@ -129,6 +130,7 @@ class Report:
     models: Sequence[ModelRow] = ()
     stages: Sequence[Stage] = ()
     class_counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    balanced_counts: Sequence[int] | None = None
     samples: np.ndarray | None = None
     sample_labels: Sequence[int] | None = None
     confusion: np.ndarray | None = None
@@ -148,6 +150,9 @@ class Report:
             if len(counts) != classes:
                 expected = f"one count for each of the {classes} classes in every split"
                 raise ValueError(message("class_counts", expected, {split: len(counts)}))
+        if self.balanced_counts is not None and len(self.balanced_counts) != classes:
+            expected = f"one count for each of the {classes} classes"
+            raise ValueError(message("balanced_counts", expected, self.balanced_counts))
         if self.confusion is not None and np.shape(self.confusion) != (classes, classes):
             expected = f"of shape {(classes, classes)}, one row and column for each class"
             raise ValueError(message("confusion", expected, np.shape(self.confusion)))

@@ -23,6 +23,8 @@ def data(report: Report) -> Section | None:
     lead = ", ".join(f"{total:,} {split}" for split, total in totals.items())
     classes = len(report.class_names)
     lead = f"{classes} {'class' if classes == 1 else 'classes'}" + (f"; images: {lead}." if lead else ".")
+    if report.balanced_counts is not None:
+        lead += f" Classes are balanced: an epoch has {int(sum(report.balanced_counts)):,} images."
     return Section("data", "Data", join([counts, sheet]), lead)
 
 
@@ -44,9 +46,13 @@ def _counts(report: Report) -> Markup:
             tag("span", parts, class_="bar"),
             tag("span", f"{int(totals[index]):,}", class_="total"),
         ]
+        if report.balanced_counts is not None:
+            before = int(report.class_counts.get("train", totals)[index])
+            cells[-1] = tag("span", f"{before:,} → {int(report.balanced_counts[index]):,}", class_="total")
         rows.append(tag("li", cells, title=f"{name}: {written}"))
     key = tag("div", [tag("span", split, class_=f"k{i % 4}") for i, split in enumerate(splits)], class_="key")
-    return Markup(key + tag("ul", rows, class_="bars"))
+    kind = "bars" if report.balanced_counts is None else "bars balanced"
+    return Markup(key + tag("ul", rows, class_=kind))
 
 
 def _samples(report: Report) -> Markup:

@@ -39,6 +39,11 @@ def grad_cam(model: keras.Model, images: np.ndarray, class_indices: Sequence[int
         Localization", ICCV 2017. arXiv:1610.02391
     """
     check_instance("model", model, keras.Model)
+    if isinstance(model, keras.Sequential):
+        # The layers of one that was loaded also know the calls of an earlier build, without its input.
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        model = copy
     probe = keras.Model(model.inputs, [_last_feature_map(model), _logits(model)])
     batch = tf.convert_to_tensor(images)
     indices = tf.convert_to_tensor(class_indices, "int32")
