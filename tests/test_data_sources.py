@@ -279,6 +279,15 @@ def test_strange_names(tmp_path):
     assert len(labels(data.train)) == 11
 
 
+def test_classes_that_look_alike_stay_apart_with_a_warning(tmp_path, caplog):
+    for name in ("Cat", "cat", "caf\u00e9", "cafe\u0301", "dog"):
+        picture(tmp_path / name / "1.png")
+    data = load(tmp_path, validation_split=0, test_split=0)
+    assert data.class_counts == {"train": [1] * 5}
+    assert "'Cat'" in caplog.text and "'cat'" in caplog.text and "caf" in caplog.text
+    assert "dog" not in caplog.text
+
+
 def test_a_dataset_that_must_be_read_in_order_is_cached(folder):
     data = load(folder, validation_split=0, test_split=0)
     from tfopt.data import pipeline

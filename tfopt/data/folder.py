@@ -1,6 +1,9 @@
 """Lists a folder of images: class/*.jpg, or train/, validation/ and test/ with classes below."""
 
+import logging
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -8,6 +11,7 @@ import numpy as np
 
 from tfopt.data.decode import EXTENSIONS
 
+_log = logging.getLogger(__name__)
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation"}
 _SPLITS |= {"test": "test"}
 _LAYOUT = (
@@ -51,9 +55,17 @@ def list_folder(directory: str) -> tuple[dict[str, Listing], tuple[str, ...]]:
     else:
         roots = {"train": directory}
     names = tuple(_subfolders(roots["train"]))
+    _warn_of_twins(names)
     listings = {split: _list_split(root, names) for split, root in roots.items()}
     _check(directory, names, listings)
     return listings, names
+
+
+def _warn_of_twins(names: tuple[str, ...]) -> None:
+    counts = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
+    twins = [name for name in names if counts[unicodedata.normalize("NFC", name).casefold()] > 1]
+    if twins:
+        _log.warning("classes whose names differ in case or in the form of an accent only: %s", twins)
 
 
 def _list_split(root: str, names: tuple[str, ...]) -> Listing:
