@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tfopt.cli import doctor, evaluate, finetune, launch, lr_find, predict, search
+from tfopt.cli import compress, data, doctor, evaluate, finetune, launch, lr_find, predict, search
 
 INTERRUPTED, FAILED = 130, 1
-COMMANDS = (finetune, predict, evaluate, lr_find, search, launch, doctor)  # in the order of `tfopt --help`
+COMMANDS = (finetune, compress, predict, evaluate, lr_find, search, launch, data, doctor)  # as in --help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

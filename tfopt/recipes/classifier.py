@@ -19,9 +19,14 @@ class Classifier:
     Args:
         path: The file.
 
+    Attributes:
+        model: The `keras.Model` or `TFLiteModel`.
+        image_size: Height and width in pixels.
+        stored_class_names: Names of the outputs, or None if the file holds none.
+
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is neither a `.keras` nor a `.tflite` file, or cannot be loaded.
+        ValueError: If it is neither a `.keras` nor a `.tflite` file, cannot be loaded, or takes any size.
     """
 
     def __init__(self, path: str | pathlib.Path) -> None:
@@ -42,8 +47,10 @@ class Classifier:
             self.model = model
             self._predict = lambda images: model.predict(images, verbose=0)
             shape, names = model.input_shape[1:], stored_class_names(self.path)
+        if None in shape[:2]:
+            raise ValueError(f"`model` must have a fixed image size. Received: {str(path)!r} takes {shape}.")
         self.image_size: tuple[int, int] = (int(shape[0]), int(shape[1]))
-        self._names = names
+        self.stored_class_names = names
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -52,9 +59,9 @@ class Classifier:
         Raises:
             ValueError: If the file holds none.
         """
-        if self._names is None:
+        if self.stored_class_names is None:
             raise ValueError(f"{str(self.path)!r} holds no class names. Files from `tfopt finetune` do.")
-        return self._names
+        return self.stored_class_names
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities `[examples, classes]` of float32 or uint8 pixels `[examples, height, width, 3]`."""

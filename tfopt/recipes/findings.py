@@ -4,8 +4,9 @@ import datetime
 import pathlib
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,14 +30,17 @@ def write_report(
     file: TFLiteModel,
     comparison: Comparison,
     started: float,
+    *,
+    title: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
-    """Writes `report.html` into the folder and returns its path."""
+    """Writes `report.html` into the folder and returns its path; without options, those of the setting."""
     images, labels = test_arrays(setting)
     probabilities = file.predict(images)
     samples, sample_labels = augmented_samples(setting)
     notes = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(
-        title=f"Fine-tuning {model.name}",
+        title=title or f"Fine-tuning {model.name}",
         subtitle=f"{setting.classes} classes, {datetime.datetime.now():%d %B %Y, %H:%M}",
         class_names=setting.images.class_names,
         class_counts=setting.images.class_counts,
@@ -47,7 +51,7 @@ def write_report(
         confusion=confusion_matrix(labels, probabilities.argmax(axis=1), setting.classes),
         evaluated_model=comparison.rows[-1].name,
         mistakes=confident_mistakes(model, images, labels, probabilities),
-        options=setting.config.to_dict(),
+        options=options or setting.config.to_dict(),
         environment=environment(setting),
         notes=notes,
         seconds=time.perf_counter() - started,

@@ -4,19 +4,19 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any, final
 
 import keras
 
-from tfopt import compress, data, distribute
+from tfopt import distribute
 from tfopt.compress import Comparison
 from tfopt.recipes import stages
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model, write_text
+from tfopt.recipes.run import Run, counts_text, identity, load_images
+from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 
 
@@ -79,17 +79,14 @@ def finetune(
     config = dataclasses.replace(config or FinetuneConfig(), **overrides)
     strategy = distribute.make_strategy(config.strategy)
     progress = progress or ConsoleProgress()
-    images, config = _load(data, config)
-    folder = RunFolder(config.output, _identity(config, images), config.overwrite)
+    images, config = load_images(data, config)
+    folder = RunFolder(config.output, identity(config.to_dict(), images), config.overwrite)
     setting = Setting(config, images, strategy, progress, folder.checkpoints)
-    progress.say(
-        f"{len(images.class_names)} classes; images: "
-        + ", ".join(f"{sum(counts)} {split}" for split, counts in images.class_counts.items())
-    )
-    run = _Run(folder, setting)
-    model, quantized = run.train()
+    progress.say(counts_text(images))
+    run = Run(folder, setting)
+    model, quantized = _train(run)
     tflite = run.export(model, quantized)
-    comparison = run.verify(model, quantized, tflite)
+    comparison = run.compare(_float_models(run, model), quantized, tflite)
     report = write_report(folder.path, setting, run.records, model, tflite, comparison, started)
     progress.say(comparison)
     progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {tflite.path}")
@@ -97,120 +94,30 @@ def finetune(
     return FinetuneResult(model, history, comparison, report, tflite.path, tuple(images.class_names))
 
 
-class _Run:
-    """The stages of one run, each from the saved model of the one before."""
+def _train(run: Run) -> tuple[keras.Model, keras.Model | None]:
+    """The float model, and the one trained with quantization if there is to be an int8 file."""
+    setting, config = run.setting, run.setting.config
 
-    def __init__(self, folder: RunFolder, setting: Setting) -> None:
-        self.folder, self.setting = folder, setting
-        self.records: list[StageRecord] = []
+    def start() -> keras.Model:
+        with setting.strategy.scope():
+            return config.build_model(setting.classes)
 
-    def train(self) -> tuple[keras.Model, keras.Model | None]:
-        """The float model, and the one trained with quantization if there is to be an int8 file."""
-        setting, config = self.setting, self.setting.config
-
-        def start() -> keras.Model:
-            with setting.strategy.scope():
-                return config.build_model(setting.classes)
-
-        make = start
-        if config.pretrained:
-            make = self._stage("head", make, train_head)
-        if config.epochs:
-            make = self._stage("fine-tuning", make, stages.train_all)
-        if config.sparsity:
-            make = self._stage("pruning", make, stages.prune)
-        model = make()
-        model.trainable = True
-        save_model(model, self.folder.path / "model.keras", setting.images.class_names)
-        if config.quantization != "int8":
-            return model, None
-        return model, self._stage("quantization", lambda: self._quantized(model), stages.quantize)()
-
-    def _quantized(self, model: keras.Model) -> keras.Model:
-        with self.setting.strategy.scope():
-            return compress.quantize_aware(model)
-
-    def _stage(
-        self, name: str, make: Callable[[], keras.Model], train: Callable[..., dict[str, list[float]]]
-    ) -> Callable[[], keras.Model]:
-        """Runs a stage unless it is finished; returns how to get its model.
-
-        Every stage starts from a file and a seed of its own, so that a run that goes on after an
-        interruption computes what an uninterrupted one does.
-        """
-        record = self.folder.finished(name)
-        if record is None:
-            keras.utils.set_random_seed(self.setting.config.seed)
-            model, begun = make(), time.perf_counter()
-            try:
-                history = train(model, self.setting)
-            except KeyboardInterrupt:
-                save_model(model, self.folder.path / "model.keras", self.setting.images.class_names)
-                raise
-            record = StageRecord(name, history, time.perf_counter() - begun)
-            self.folder.finish(record, model)
-        else:
-            self.setting.progress.say(f"{name}: finished before")
-        self.records.append(record)
-        path = self.folder.model_path(name)
-
-        def load() -> keras.Model:
-            with self.setting.strategy.scope():
-                return keras.models.load_model(path, compile=False)
-
-        return load
-
-    def export(self, model: keras.Model, quantized: keras.Model | None) -> compress.TFLiteModel:
-        """Writes and checks the file."""
-        quantization = self.setting.config.quantization
-        with self.setting.progress.bar("exporting", 1) as bar:
-            file = compress.export(
-                quantized or model,
-                self.folder.path / "model.tflite",
-                quantization,
-                representative_data=self.setting.plain("train").map(lambda images, labels: images),
-                class_names=self.setting.images.class_names,
-            )
-            bar.advance()
-        return file
-
-    def verify(
-        self, model: keras.Model, quantized: keras.Model | None, file: compress.TFLiteModel
-    ) -> Comparison:
-        """Measures every step on the test split, from the saved models and the exported file."""
-        subjects: dict[str, Any] = {}
-        if self.setting.config.sparsity:
-            before = "fine-tuning" if self.folder.finished("fine-tuning") else "head"
-            if self.folder.finished(before):
-                subjects["float"] = keras.models.load_model(self.folder.model_path(before), compile=False)
-            subjects["pruned"] = model
-        else:
-            subjects["float"] = model
-        if quantized is not None:
-            subjects["int8 (Keras)"] = quantized
-        subjects[f"{self.setting.config.quantization or 'float'} file"] = file
-        with self.setting.progress.bar("verifying", 1) as bar:
-            comparison = compress.compare(subjects, self.setting.plain("test"))
-            bar.advance()
-        write_text(self.folder.path / "comparison.json", comparison.to_json())
-        return comparison
+    make: Callable[[], keras.Model] = start
+    if config.pretrained:
+        make = run.stage("head", make, train_head)
+    if config.epochs:
+        make = run.stage("fine-tuning", make, stages.train_all)
+    if config.sparsity:
+        make = run.stage("pruning", make, stages.prune)
+    model = make()
+    model.trainable = True
+    run.keep(model)
+    return model, run.quantize(model)
 
 
-def _load(source: Any, config: FinetuneConfig) -> tuple[data.ImageDataset, FinetuneConfig]:
-    """The images at the model's size, and the options with nothing left open."""
-    images = source
-    if not isinstance(source, data.ImageDataset):
-        images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
-    height, width = images.train.element_spec[0].shape[:2]
-    config = config.resolved(None if height is None else (height, width))
-    for split in ("validation", "test"):
-        if getattr(images, split) is None:
-            raise ValueError(f"`data` must have a {split} split to choose and to verify the model by.")
-    return images.resized(config.image_size), config
-
-
-def _identity(config: FinetuneConfig, images: data.ImageDataset) -> dict[str, Any]:
-    """What makes two runs the same run; where the results go does not."""
-    options = {name: value for name, value in config.to_dict().items() if name not in ("output", "overwrite")}
-    packages = {name: version(name) for name in ("tfopt", "tensorflow", "keras")}
-    return {**options, **packages, "classes": images.class_names, "counts": images.class_counts}
+def _float_models(run: Run, model: keras.Model) -> dict[str, keras.Model]:
+    """The models before quantization, in their order, by name."""
+    if not run.setting.config.sparsity:
+        return {"float": model}
+    before = [record.name for record in run.records if record.name in ("head", "fine-tuning")]
+    return {**({"float": run.load(before[-1])} if before else {}), "pruned": model}

@@ -1,0 +1,144 @@
+"""`tfopt compress`: from a saved model to a verified file, step by step, with errors in one line."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+from sklearn.datasets import load_digits
+
+import tfopt
+from tfopt.cli import main
+from tfopt.recipes import CompressConfig, compress
+from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.run_folder import save_model
+
+L = keras.layers
+QUIET = ConsoleProgress(Console(quiet=True))
+NAMES = [str(digit) for digit in range(10)]
+
+
+def digits(count=600):
+    """A share of the embedded digits, in splits, 32 pixels wide."""
+    found = load_digits()
+    images = np.kron((found.images[:count] * 15.9).astype("uint8"), np.ones((1, 4, 4), "uint8"))
+    images, labels = np.repeat(images[..., None], 3, -1), found.target[:count]
+    cuts = {"train": slice(0, 400), "validation": slice(400, 480), "test": slice(480, count)}
+    return {name: (images[cut], labels[cut]) for name, cut in cuts.items()}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A small classifier of digits, trained to above 70 %."""
+    keras.utils.set_random_seed(0)
+    layers = [L.Rescaling(1 / 127.5, offset=-1.0)]
+    for filters in (16, 32):
+        layers += [
+            L.Conv2D(filters, 3, 2, padding="same", use_bias=False),
+            L.BatchNormalization(momentum=0.8),
+        ]
+        layers += [L.ReLU(), L.DepthwiseConv2D(3, padding="same"), L.ReLU()]
+    layers += [L.GlobalAveragePooling2D(), L.Dense(10), L.Softmax()]
+    model = keras.Sequential([keras.Input((32, 32, 3)), *layers], name="digits")
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(*digits()["train"], epochs=20, verbose=0)
+    assert model.evaluate(*digits()["test"], verbose=0)[1] > 0.7
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    save_model(model, path, NAMES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(path, tmp_path_factory):
+    """One run with every step."""
+    output = tmp_path_factory.mktemp("runs") / "all"
+    options = dict(
+        keep=0.75, sparsity=0.5, clusters=16, epochs=2, augment=None, output=str(output), learning_rate=5e-3
+    )
+    return output, options, compress(path, digits(), progress=QUIET, **options)
+
+
+def test_every_step_is_measured_and_keeps_what_came_before(run, path):
+    output, _, result = run
+    names = ["float", "slimmed", "pruned", "clustered", "int8 (Keras)", "int8 file"]
+    assert [row.name for row in result.comparison.rows] == names
+    whole = keras.models.load_model(path)
+    convolution = result.model.get_layer(whole.layers[1].name)
+    assert (convolution.filters, convolution.kernel.shape) == (12, (3, 3, 3, 12))
+    kernel = convolution.kernel.numpy()
+    assert np.mean(kernel == 0) == pytest.approx(0.5, abs=0.01) and len(np.unique(kernel)) <= 16
+    inspection = tfopt.compress.TFLiteModel(result.tflite_path).inspect()
+    assert inspection.float_operations == {} and inspection.sparsity > 0.4
+    assert result.comparison["int8 file"].accuracy > 0.5  # of ten classes, after a few dozen updates
+    rows = json.loads((output / "comparison.json").read_text())["rows"]
+    assert rows[-1]["bytes"] == (output / "model.tflite").stat().st_size
+    page = result.report_path.read_text()
+    assert "Compressing model.keras" in page and "sparsity" in page
+
+
+def test_the_same_run_goes_on_and_another_is_refused(run, path):
+    output, options, result = run
+    stages = {file.name: file.stat().st_mtime_ns for file in (output / "stages").iterdir()}
+    assert set(stages) == {"slimming.keras", "pruning.keras", "clustering.keras", "quantization.keras"}
+    again = compress(path, digits(), progress=QUIET, **options)
+    assert {file.name: file.stat().st_mtime_ns for file in (output / "stages").iterdir()} == stages
+    for old, new in zip(result.model.get_weights(), again.model.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    with pytest.raises(FileExistsError, match="holds another run: keep differ"):
+        compress(path, digits(), progress=QUIET, **{**options, "keep": 0.5})
+
+
+def test_the_command(path, tmp_path, capsys):
+    folder = tmp_path / "out"
+    source = tmp_path / "images"
+    for split, (images, labels) in digits(540).items():
+        for index, (image, label) in enumerate(zip(images, labels)):
+            (source / split / str(label)).mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(source / split / str(label) / f"{index}.png", image)
+    options = ["--data", str(source), "--quantization", "dynamic", "--output", str(folder)]
+    assert main(["compress", str(path), *options]) == 0
+    assert "dynamic file" in capsys.readouterr().out
+    assert sorted(file.name for file in folder.glob("m*")) == ["model.keras", "model.tflite"]
+    assert tfopt.compress.TFLiteModel(folder / "model.tflite").class_names == NAMES
+
+
+def test_errors_are_one_line_and_leave_no_file(path, tmp_path, capsys):
+    assert main(["compress", str(tmp_path / "no.keras"), "--data", "digits"]) == 1
+    assert main(["compress", str(tmp_path / "no.tflite"), "--data", "digits"]) == 1
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(path.read_bytes()[:2000])
+    assert main(["compress", str(broken), "--data", "digits"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["tfopt compress"] * 3
+    assert "must be a file" in lines[0] and "must be a .keras file" in lines[1] and "broken.keras" in lines[2]
+    other = {name: (images, labels % 5) for name, (images, labels) in digits().items()}
+    with pytest.raises(ValueError, match="classes of the model and of the data differ"):
+        compress(path, other, progress=QUIET, output=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep": 1.0},
+        {"sparsity": 1.0},
+        {"clusters": 1},
+        {"quantization": "int4"},
+        {"epochs": 0},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_bad_options_are_named(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"`({name}|compress_epochs)` must be"):
+        CompressConfig(**options)
+
+
+def test_every_option_is_a_flag(capsys):
+    with pytest.raises(SystemExit):
+        main(["compress", "--help"])
+    text = capsys.readouterr().out
+    for name in CompressConfig.__dataclass_fields__:
+        assert "--" + name.replace("_", "-") in text

@@ -1,0 +1,36 @@
+"""`tfopt compress`: a trained model made small and fast; its flags are the fields of `CompressConfig`."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from tfopt.cli._arguments import DATA_HELP, add_fields
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The command's flags and help."""
+    from tfopt.recipes.compress_config import CompressConfig
+
+    command = commands.add_parser(
+        "compress",
+        help="a trained model in; a small, fast, verified file and a report out",
+        description="Removes channels, prunes, clusters and quantizes a saved classifier as asked for, "
+        "trains it between, checks the exported file on test images, and writes report.html. Run the same "
+        "command again to go on after an interruption.",
+        epilog="Example: tfopt compress runs/photos/model.keras --data photos/ --sparsity 0.8",
+    )
+    command.add_argument("model", metavar="MODEL", help=".keras file")
+    command.add_argument("--data", required=True, help=DATA_HELP + "; what the model was trained on")
+    add_fields(command, CompressConfig)
+    command.set_defaults(run=run)
+    return command
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Calls `tfopt.recipes.compress`."""
+    from tfopt.recipes import CompressConfig, compress
+
+    names = {field.name for field in dataclasses.fields(CompressConfig)}
+    given = {name: value for name, value in vars(parsed).items() if name in names}
+    compress(parsed.model, parsed.data, CompressConfig(**given))
+    return 0

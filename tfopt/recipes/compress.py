@@ -1,0 +1,177 @@
+"""`compress`: a trained classifier in; a smaller, verified file and a report out."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import keras
+
+from tfopt import _batch_norm, callbacks, distribute, optimizers
+from tfopt import compress as parts
+from tfopt._keras_internals import leaf_layers
+from tfopt.recipes import stages
+from tfopt.recipes.classifier import Classifier
+from tfopt.recipes.compress_config import CompressConfig
+from tfopt.recipes.findings import write_report
+from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.run import Run, counts_text, identity, load_images
+from tfopt.recipes.run_folder import RunFolder
+from tfopt.recipes.setting import Setting
+
+CLUSTERING_RATE = 0.1  # of the learning rate: the values are means of many weights already
+STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class CompressResult:
+    """What `compress` made.
+
+    Attributes:
+        model: The float `keras.Model`: slimmed, pruned, clustered as asked for.
+        comparison: Accuracy, size and latency of each step on the test split.
+        report_path: The HTML report.
+        tflite_path: The exported, verified file.
+    """
+
+    model: keras.Model
+    comparison: parts.Comparison
+    report_path: pathlib.Path
+    tflite_path: pathlib.Path
+
+
+def compress(
+    model: str | pathlib.Path,
+    data: Any,
+    config: CompressConfig | None = None,
+    *,
+    progress: ConsoleProgress | None = None,
+    **overrides: Any,
+) -> CompressResult:
+    """Makes a trained image classifier small and fast, verifies the file and writes a report.
+
+    In this order, as asked for, each with a training of its own that keeps what came before: channels are
+    removed, kernels pruned, kernels clustered, the model quantized. Then it is exported, and every step is
+    measured on the test split. A run that was interrupted goes on where it was.
+
+    Args:
+        model: A `.keras` file: from pixels in [0, 255] to probabilities, of a fixed image size.
+        data: What `tfopt.data.load` takes: the images the model was trained on.
+        config: All options; None is the defaults.
+        progress: Where to report; None is the terminal.
+        **overrides: Fields of `CompressConfig` that replace those of `config`.
+
+    Returns:
+        A `CompressResult`. In the output folder: `model.keras`, `model.tflite`, `report.html`,
+        `comparison.json` and `stages/`.
+
+    Raises:
+        FileNotFoundError: If the model does not exist.
+        ValueError: If an option does not fit, or the classes of model and data differ.
+        FileExistsError: If the output folder holds another run.
+
+    Example:
+        >>> from tfopt.recipes import compress
+        >>> print(compress("runs/photos/model.keras", "photos/", sparsity=0.8).comparison)
+    """
+    started = time.perf_counter()
+    config = dataclasses.replace(config or CompressConfig(), **overrides)
+    progress = progress or ConsoleProgress()
+    classifier = _classifier(model)
+    images, training = load_images(data, config.training(classifier.model))
+    _check_classes(classifier, images.class_names)
+    options = {"model": str(classifier.path), **dataclasses.asdict(config)}
+    folder = RunFolder(config.output, identity(options, images), config.overwrite)
+    strategy = distribute.make_strategy(config.strategy)
+    setting = Setting(training, images, strategy, progress, folder.checkpoints)
+    progress.say(counts_text(images))
+    run = Run(folder, setting)
+    small = _shrink(run, config, classifier.path)
+    run.keep(small)
+    kept = {(True, False): "sparsity", (False, True): "clusters", (True, True): "both"}
+    quantized = run.quantize(small, kept.get((bool(config.sparsity), bool(config.clusters))))
+    file = run.export(small, quantized)
+    steps = {STEPS[record.name]: run.load(record.name) for record in run.records if record.name in STEPS}
+    comparison = run.compare({"float": classifier.model, **steps}, quantized, file)
+    title = f"Compressing {classifier.path.name}"
+    report = write_report(
+        folder.path, setting, run.records, small, file, comparison, started, title=title, options=options
+    )
+    progress.say(comparison)
+    progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {file.path}")
+    return CompressResult(small, comparison, report, file.path)
+
+
+def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model:
+    """The float model after all steps that it was asked for."""
+
+    def start() -> keras.Model:
+        with run.setting.strategy.scope():
+            model = keras.models.load_model(path, compile=False)
+        model.trainable = True
+        return model
+
+    def slimmed() -> keras.Model:
+        with run.setting.strategy.scope():
+            return parts.slim(start(), config.keep, criterion="l2")
+
+    make: Callable[[], keras.Model] = start
+    if config.keep is not None:
+        make = run.stage("slimming", slimmed, train_slimmed)
+    if config.sparsity:
+        train = _trainer("pruning", stages.PRUNING_RATE, lambda: parts.Pruning(config.sparsity or 0.0))
+        make = run.stage("pruning", make, train)
+    if config.clusters:
+        train = _trainer("clustering", CLUSTERING_RATE, lambda: parts.Clustering(config.clusters or 2))
+        make = run.stage("clustering", make, train)
+    model = make()
+    model.trainable = True
+    return model
+
+
+def train_slimmed(model: keras.Model, setting: Setting) -> stages.History:
+    """Trains all of what is left, with batch-norm statistics of its own from the start."""
+    sample = setting.training(shuffle=False).take(16)
+    _batch_norm.reestimate(model, sample)
+    decay = max(0.0, 1 - 1 / len(setting.training()))
+    averaging = callbacks.WeightAveraging(decay=decay, batch_norm_data=sample)
+    config, groups = setting.config, optimizers.no_decay_on_norm_and_bias(model)
+    rate = config.learning_rate
+    return stages.fit(model, setting, "slimming", config.compress_epochs, rate, groups, [averaging])
+
+
+def _trainer(
+    title: str, rate: float, make_callback: Callable[[], keras.callbacks.Callback]
+) -> Callable[[keras.Model, Setting], stages.History]:
+    """A training with one callback, batch-norm layers as they are; keeps the last epoch."""
+
+    def train(model: keras.Model, setting: Setting) -> stages.History:
+        for layer in leaf_layers(model):
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        config, groups = setting.config, optimizers.no_decay_on_norm_and_bias(model)
+        epochs, rates = config.compress_epochs, rate * config.learning_rate
+        return stages.fit(model, setting, title, epochs, rates, groups, [make_callback()], keep_best=False)
+
+    return train
+
+
+def _classifier(model: str | pathlib.Path) -> Classifier:
+    path = pathlib.Path(model)
+    if path.suffix != ".keras":
+        raise ValueError(
+            f"`model` must be a .keras file, which can be trained. Received: model={str(path)!r}."
+        )
+    return Classifier(path)
+
+
+def _check_classes(classifier: Classifier, names: Sequence[str]) -> None:
+    """Compares names where the file holds them, else numbers."""
+    outputs = classifier.model.output_shape[-1]
+    stored = classifier.stored_class_names
+    if outputs != len(names) or (stored is not None and list(stored) != list(names)):
+        raise ValueError(
+            "The classes of the model and of the data differ: "
+            f"{outputs if stored is None else list(stored)} and {list(names)}."
+        )

@@ -1,0 +1,124 @@
+"""A run of stages, each from the saved model of the one before, and what ends it: export and measurement."""
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import keras
+
+from tfopt import compress, data
+from tfopt.recipes import stages
+from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model, write_text
+from tfopt.recipes.setting import Setting
+
+
+class Run:
+    """Runs the stages that are not finished yet.
+
+    Args:
+        folder: Where models and records are kept.
+        setting: What every stage needs.
+    """
+
+    def __init__(self, folder: RunFolder, setting: Setting) -> None:
+        self.folder, self.setting = folder, setting
+        self.records: list[StageRecord] = []
+
+    def stage(
+        self, name: str, make: Callable[[], keras.Model], train: Callable[..., dict[str, list[float]]]
+    ) -> Callable[[], keras.Model]:
+        """Runs a stage unless it is finished; returns how to get its model.
+
+        Every stage starts from a file and a seed of its own, so that a run that goes on after an
+        interruption computes what an uninterrupted one does.
+        """
+        record = self.folder.finished(name)
+        if record is None:
+            keras.utils.set_random_seed(self.setting.config.seed)
+            model, begun = make(), time.perf_counter()
+            try:
+                history = train(model, self.setting)
+            except KeyboardInterrupt:
+                self.keep(model)
+                raise
+            record = StageRecord(name, history, time.perf_counter() - begun)
+            self.folder.finish(record, model)
+        else:
+            self.setting.progress.say(f"{name}: finished before")
+        self.records.append(record)
+        return lambda: self.load(name)
+
+    def load(self, name: str) -> keras.Model:
+        """The model of a finished stage."""
+        with self.setting.strategy.scope():
+            return keras.models.load_model(self.folder.model_path(name), compile=False)
+
+    def keep(self, model: keras.Model) -> None:
+        """Saves the float model that the user gets."""
+        save_model(model, self.folder.path / "model.keras", self.setting.images.class_names)
+
+    def quantize(self, model: keras.Model, preserve: str | None = None) -> keras.Model | None:
+        """The model trained with quantization, if there is to be an int8 file."""
+        if self.setting.config.quantization != "int8":
+            return None
+
+        def make() -> keras.Model:
+            with self.setting.strategy.scope():
+                return compress.quantize_aware(model, preserve)
+
+        return self.stage("quantization", make, stages.quantize)()
+
+    def export(self, model: keras.Model, quantized: keras.Model | None) -> compress.TFLiteModel:
+        """Writes and checks the file."""
+        with self.setting.progress.bar("exporting", 1) as bar:
+            file = compress.export(
+                quantized or model,
+                self.folder.path / "model.tflite",
+                self.setting.config.quantization,
+                representative_data=self.setting.plain("train").map(lambda images, labels: images),
+                class_names=self.setting.images.class_names,
+            )
+            bar.advance()
+        return file
+
+    def compare(
+        self, subjects: dict[str, Any], quantized: keras.Model | None, file: compress.TFLiteModel
+    ) -> compress.Comparison:
+        """Measures models, the quantized one and the file on the test split."""
+        subjects = dict(subjects)
+        if quantized is not None:
+            subjects["int8 (Keras)"] = quantized
+        subjects[f"{self.setting.config.quantization or 'float'} file"] = file
+        with self.setting.progress.bar("verifying", 1) as bar:
+            comparison = compress.compare(subjects, self.setting.plain("test"))
+            bar.advance()
+        write_text(self.folder.path / "comparison.json", comparison.to_json())
+        return comparison
+
+
+def load_images(source: Any, config: FinetuneConfig) -> tuple[data.ImageDataset, FinetuneConfig]:
+    """The images at the model's size, and the options with nothing left open."""
+    images = source
+    if not isinstance(source, data.ImageDataset):
+        images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
+    height, width = images.train.element_spec[0].shape[:2]
+    config = config.resolved(None if height is None else (height, width))
+    for split in ("validation", "test"):
+        if getattr(images, split) is None:
+            raise ValueError(f"`data` must have a {split} split to choose and to verify the model by.")
+    return images.resized(config.image_size), config
+
+
+def counts_text(images: data.ImageDataset) -> str:
+    """How many images of how many classes."""
+    counts = ", ".join(f"{sum(counts)} {split}" for split, counts in images.class_counts.items())
+    return f"{len(images.class_names)} classes; images: {counts}"
+
+
+def identity(options: dict[str, Any], images: data.ImageDataset) -> dict[str, Any]:
+    """What makes two runs the same run; where the results go does not."""
+    options = {name: value for name, value in options.items() if name not in ("output", "overwrite")}
+    packages = {name: version(name) for name in ("tfopt", "tensorflow", "keras")}
+    return {**options, **packages, "classes": images.class_names, "counts": images.class_counts}
