@@ -38,6 +38,13 @@ def test_a_sample_is_named_and_stands_in_the_report(tmp_path):
             embed(**({"model": model(), "images": IMAGES, "labels": LABELS} | options))
 
 
+def test_a_loaded_model_is_understood(tmp_path):
+    model().save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    expected = embed(model(), IMAGES, LABELS, "pca").points
+    np.testing.assert_allclose(embed(loaded, IMAGES, LABELS, "pca").points, expected, atol=1e-5)
+
+
 def test_the_report_shows_counts_before_and_after(tmp_path):
     data = load((IMAGES, LABELS), validation_split=0, test_split=0)
     balanced = data.balanced("oversample").class_counts["train"]

@@ -43,9 +43,17 @@ def embed(
     chosen = np.arange(len(images))
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
-    inner = keras.Model(model.inputs, model.layers[-1].input)
-    features = inner.predict(images[chosen], verbose=0)
-    points = embed_2d(features.reshape(len(features), -1), method, seed=seed)
+    points = embed_2d(_features(model, images[chosen]), method, seed=seed)
     part = f" of {len(chosen):,} of {len(images):,} images" if len(chosen) < len(images) else ""
     text = f"{_NAMES[method]}{part} by the features in front of {model.layers[-1].name!r}."
     return Embedding(points, labels[chosen], text)
+
+
+def _features(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Inputs of the last layer, [examples, features]."""
+    if isinstance(model, keras.Sequential):  # whose layers, if it was loaded, have inputs of an earlier build
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        model = copy
+    features = keras.Model(model.inputs, model.layers[-1].input).predict(images, verbose=0)
+    return features.reshape(len(features), -1)
