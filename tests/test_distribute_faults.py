@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import random
+import re
 import subprocess
 import sys
 
@@ -47,7 +48,9 @@ def test_killed_and_preempted_workers_end_like_an_uninterrupted_run(whole, tmp_p
     found = train(tmp_path, "sharded", f"0:5:{KILL}", f"1:13:{TERM}", f"1:19:{KILL}")
     assert_identical(found, whole)
     for worker in range(2):  # both heard of the signal that one of them got
-        assert "stops in epoch 1, as SIGTERM asks" in (tmp_path / f"worker-{worker}.log").read_text()
+        assert re.search(
+            r"stops in epoch \d, as SIGTERM asks", (tmp_path / f"worker-{worker}.log").read_text()
+        )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_a_dead_peer_ends_the_others(number, tmp_path):
         command = [sys.executable, "-m", "tfopt", "launch", "--grace", "0", "--log-dir", str(tmp_path)]
         script = [SCRIPT, str(tmp_path), "sharded", f"1:9:{number}"]
         launchers = [
-            subprocess.Popen([*command, "--hosts", *addresses, "--index", str(index), *script])
+            subprocess.Popen([*command, "--hosts", ",".join(addresses), "--index", str(index), *script])
             for index in range(2)
         ]
         try:

@@ -14,7 +14,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
         epilog="Example: tfopt launch -n 2 --max-restarts 1 train.py --epochs 3",
     )
     command.add_argument("-n", "--workers", type=int, default=2, help="on this machine (default: 2)")
-    command.add_argument("--hosts", nargs="+", metavar="HOST:PORT", help="one worker on each, instead of -n")
+    command.add_argument(
+        "--hosts",
+        type=lambda text: text.split(","),
+        metavar="HOST:PORT,...",
+        help="one worker on each, instead of -n; run the same command on each",
+    )
     command.add_argument("--index", type=int, help="which of --hosts this machine is")
     command.add_argument("--data-workers", type=int, default=0, help="processes that prepare data")
     command.add_argument("--max-restarts", type=int, default=0, help="after a failure (default: 0)")
