@@ -174,6 +174,78 @@ def test_the_changes_of_the_policies_equal_pillow(ranges):
             assert wrong.mean() <= (0 if inside else 0.12), name
 
 
+def test_erasing_equals_a_box_painted_by_hand():
+    picture = pictures()[0]
+    height, width, _ = picture.shape
+    for area, ratio, x, y in ((0.2, 1.0, 0.5, 0.5), (0.3, 3.3, 0.05, 0.9), (0.02, 0.4, 1.0, 0.0)):
+        expected = picture.astype(float)
+        for row in range(height):
+            for column in range(width):
+                beside = abs((column + 0.5) / width - x) < np.sqrt(area * ratio) / 2
+                level = abs((row + 0.5) / height - y) < np.sqrt(area / ratio) / 2
+                if beside and level:
+                    expected[row, column] = picture.mean((0, 1))
+        assert (expected != picture).any()
+        np.testing.assert_allclose(result(color.erase, picture, area, ratio, x, y), expected, atol=1e-3)
+
+
+def split_mix(seed, epoch, index, purpose, count):
+    """The draws, computed with Python's integers."""
+    mask, gamma = 2**64 - 1, 0x9E3779B97F4A7C15
+
+    def output(z):
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
+        return z ^ z >> 31
+
+    key = output((seed + gamma) & mask)
+    for part in (epoch, index):
+        key = output(((key ^ part) + gamma) & mask)
+    numbers = range(64 * purpose + 1, 64 * purpose + count + 1)
+    return np.array([output((key + number * gamma) & mask) >> 40 for number in numbers]) * 2.0**-24
+
+
+def test_draws_equal_split_mix():
+    for seed, epoch, index in ((0, 0, 0), (3, 1, 7), (2**40, 2**33, 2**35)):
+        key = draws.make_key(seed, tf.constant(epoch, tf.int64), tf.constant(index, tf.int64))
+        np.testing.assert_array_equal(draws.uniform(key, 2, 5), split_mix(seed, epoch, index, 2, 5))
+
+
+def test_geometry_from_draw_to_pixel_equals_scipy():
+    """All options at once, against matrices made from the documented meaning of each option."""
+    picture = pictures()[1][:, :32]
+    height, width, _ = picture.shape
+    options = {"flip": "both", "shift": 0.1, "rotate": 30, "shear": 20, "zoom": 0.3, "crop": 0.5}
+    augment = Augment(**options)
+    for index in range(6):
+        u = split_mix(5, 2, index, 0, 12)
+        signed = 2 * u - 1
+        eye = np.eye(3)
+        flip = np.diag([1 if u[0] < 0.5 else -1, 1 if u[1] < 0.5 else -1, 1])
+        shift, shear = eye.copy(), eye.copy()
+        shift[:2, 2] = 0.1 * width * signed[2], 0.1 * height * signed[3]
+        angle = np.radians(30 * signed[4])
+        rotate = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+        shear[0, 1] = np.tan(np.radians(20 * signed[5]))
+        zoom = np.diag([1 / (1 + 0.3 * signed[6])] * 2 + [1])
+        area, ratio = 0.5 + 0.5 * u[7], np.exp(np.log(4 / 3) * signed[8])
+        box = np.minimum([np.sqrt(area * ratio), np.sqrt(area / ratio)], 1.0)
+        crop = np.diag([*box, 1.0])
+        crop[:2, 2] = (u[9:11] - 0.5) * (1 - box) * [width, height]
+        xy = crop @ zoom @ shear @ rotate @ shift @ flip
+        matrix, middle = xy[1::-1, 1::-1], np.array([(height - 1) / 2, (width - 1) / 2])
+        offset = xy[1::-1, 2] + middle - matrix @ middle
+        channels = [
+            scipy.ndimage.affine_transform(
+                picture[..., c].astype(float), matrix, offset, order=1, mode="nearest"
+            )
+            for c in range(3)
+        ]
+        where = {"epoch": tf.constant(2, tf.int64), "index": tf.constant(index, tf.int64)}
+        found = augment.image(tf.constant(picture), seed=5, **where).numpy()
+        assert np.abs(found - np.stack(channels, -1)).max() < 0.05
+
+
 def run(augment, picture, epochs=1, seed=0):
     return np.stack(
         [

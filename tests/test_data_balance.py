@@ -56,6 +56,19 @@ def test_streams_and_soft_labels(method):
         np.testing.assert_allclose(mass, 1 / 3, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["oversample", "undersample"])
+def test_soft_labels_meet_the_target_over_several_workers(method):
+    soft = SOFT.astype(np.float32)
+    stream = tf.data.Dataset.from_tensor_slices((IMAGES.astype(np.uint8), soft))
+    balanced = balance(stream, method, target=[0.5, 0.25, 0.25])
+    parts = [pipeline(balanced, 1, shard=(worker, 3)) for worker in range(3)]
+    for _ in range(2):
+        mass = sum(sum(labels.numpy()[0] for _, labels in part) for part in parts)
+        left_out = len(balanced) - sum(map(len, parts))
+        assert left_out < 3 and mass.sum() == pytest.approx(len(balanced) - left_out)
+        np.testing.assert_allclose(mass / mass.sum(), [0.5, 0.25, 0.25], atol=0.02 + left_out / mass.sum())
+
+
 def test_rejection_of_a_stream_meets_the_target_in_the_mean():
     labels = np.repeat([0, 1], [3000, 1000])
     kept = balance(tf.data.Dataset.from_tensor_slices((labels, labels)), "rejection")

@@ -1,6 +1,7 @@
 """`check_images`, and mutated files that must be read, skipped or named but never crash."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -39,6 +40,23 @@ def test_finds_each_kind_and_only_it(tmp_path):
         assert word in str(found)
     with pytest.raises(ValueError, match="directory"):
         check_images(tmp_path / "nowhere")
+
+
+def test_the_command_reports_and_fails_on_findings(tmp_path, capsys):
+    from tfopt.cli import main
+
+    for name in ("a", "b"):
+        save(tmp_path / "line\nbreak" / f"{name}.png", ord(name))
+        save(tmp_path / "b" / f"{name}.png", 100 + ord(name), mode="L")
+    assert main(["data", "check", str(tmp_path)]) == 0
+    output = capsys.readouterr()
+    assert "4 files: fine" in output.out and "2 not RGB" in output.out and "Checking" in output.err
+    (tmp_path / "b" / "c.jpg").write_bytes(b"no image")
+    assert main(["data", "check", str(tmp_path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["ok"] and found["files"] == 5 and found["unreadable"][0][0].endswith("c.jpg")
+    assert main(["data", "check", str(tmp_path / "nowhere")]) == 1
+    assert "an existing folder" in capsys.readouterr().err
 
 
 def mutated(rng, content):
