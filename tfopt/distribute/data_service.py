@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfopt.distribute.cluster import read_cluster
+
 _VARIABLE = "TFOPT_DATA_SERVICE"
 
 
@@ -16,7 +18,9 @@ def prepare_remotely(
 
     Use it when the accelerators wait for the CPUs of their own machine. Not for small data, which crosses
     the network for nothing, and not where the order must be reproducible: elements arrive as they are ready,
-    each exactly once over all training workers and data workers as long as no data worker dies.
+    each exactly once over all training workers and data workers as long as no data worker dies. Who gets
+    which is open, so workers that train in step must not run out: give `fit` an endless dataset
+    (`dataset.repeat()`) and `steps_per_epoch`.
 
     Args:
         dataset: A dataset that reads files or arrays by itself, batched as it is to arrive. Batches have the
@@ -24,6 +28,9 @@ def prepare_remotely(
         name: The workers that use the same name share one pass over the data. One name for each dataset.
         address: `"host:port"` of the first data worker. None: that of `tfopt launch --data-workers`; without
             one the dataset is returned unchanged, so a script can always call this.
+
+    Raises:
+        ValueError: if several workers train and the dataset ends.
 
     Example:
 
@@ -33,6 +40,11 @@ def prepare_remotely(
     address = address or os.environ.get(_VARIABLE)
     if address is None:
         return dataset
+    if read_cluster(os.environ) is not None and dataset.cardinality() != tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "`dataset` must be endless where several workers train in step, since one of them would run out "
+            "first. Use `dataset.repeat()`, and `steps_per_epoch` in `fit`."
+        )
     options = tf.data.Options()  # the service deals the elements out; nobody may divide them again
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.apply(
@@ -46,7 +58,6 @@ def serve_data(address: str, dispatcher: str | None = None) -> None:
     """Prepares data for others, until the process is ended.
 
     Args:
-        name: The workers that use the same name share one pass over the data. One name for each dataset.
         address: `"host:port"` under which the others reach this data worker.
         dispatcher: Address of the first data worker, which hands out the work. None: this is the first.
 
