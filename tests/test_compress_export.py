@@ -109,6 +109,7 @@ def test_the_file_runs_with_nothing_but_an_interpreter(trained, tmp_path):
         ({"quantization": "int8", "representative_data": IMAGES[:, :8]}, r"shape \(16, 16, 3\)"),
         ({"quantization": "int8", "representative_data": IMAGES * np.nan}, "all finite: False"),
         ({"input_type": "int16"}, "`input_type` must be one of"),
+        ({"quantization": "dynamic", "sparse": True}, "None or 'float16' with sparse=True"),
         ({"class_names": NAMES[:3]}, "4 names of one line"),
         ({"class_names": [*NAMES[:3], "a\nb"]}, "4 names of one line"),
     ],
@@ -117,6 +118,43 @@ def test_bad_exports_are_named_and_leave_nothing(model, tmp_path, options, text)
     with pytest.raises(ValueError, match=text):
         export(model, tmp_path / "m.tflite", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sparse_file_holds_no_zeros(tmp_path):
+    model = keras.Sequential([keras.Input((64,)), L.Dense(128), L.Dense(4)])
+    kernel = RNG.normal(size=(64, 128)).astype("float32")
+    model.layers[0].kernel.assign(kernel * (np.abs(kernel) > np.quantile(np.abs(kernel), 0.8)))
+    inputs = RNG.normal(size=(8, 64)).astype("float32")
+    for quantization in (None, "float16"):
+        sizes = []
+        for sparse in (False, True):
+            file = export(model, tmp_path / "s.tflite", quantization, inputs, sparse=sparse)
+            np.testing.assert_allclose(file.predict(inputs), model(inputs), atol=0.02)
+            sizes.append(len(file.content))
+        assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_operations_that_tflite_lacks_are_named(tmp_path):
+    inputs = keras.Input((8, 4))
+    model = keras.Model(inputs, keras.ops.erfinv(L.Dense(3, "tanh")(inputs)), name="odd")
+    with pytest.raises(
+        ValueError, match="`model` cannot be converted: TFLite has no operations Erfinv.*'odd'"
+    ):
+        export(model, tmp_path / "m.tflite", representative_data=np.full((2, 8, 4), 0.1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_float_operations_left_in_an_int8_file_are_listed(tmp_path, caplog):
+    """Here a layer that was skipped on purpose."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3, name="a"), L.Conv2D(4, 3, name="b")])
+    model.add(L.GlobalAveragePooling2D())
+    quantized = quantize_aware(model, skip=["b"])
+    images = RNG.uniform(0, 255, (8, 8, 8, 3)).astype("float32")
+    quantized(images, training=True)
+    with caplog.at_level("WARNING", "tfopt"):
+        file = export(quantized, tmp_path / "m.tflite", "int8", images)
+    assert "m.tflite computes in float: {" in caplog.text and "CONV_2D" in caplog.text
+    assert "CONV_2D" in file.inspect().float_operations
 
 
 def test_empty_and_wrong_data_are_named(model, tmp_path):
@@ -149,7 +187,8 @@ def test_nan_weights_are_refused(tmp_path):
 def test_foreign_truncated_and_missing_files_are_named(model, tmp_path):
     good = export(model, tmp_path / "m.tflite")
     bad = tmp_path / "bad.tflite"
-    for content in (b"", b"hello, this is no model at all", good.content[: len(good.content) // 2]):
+    cut = [good.content[: len(good.content) * tenth // 10] for tenth in range(1, 10)]
+    for content in (b"", b"hello, this is no model at all", b"....TFL3 and no model", *cut):
         bad.write_bytes(content)
         with pytest.raises(ValueError, match="`path` must be a"):
             TFLiteModel(bad)

@@ -3,12 +3,14 @@
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert_phase import ConverterError
 
 from tfopt.compress.quantization.quantize import quantize_aware
 
@@ -18,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def converted(
-    model: keras.Model, quantization: str | None, data: np.ndarray | None, input_type: str
+    model: keras.Model, quantization: str | None, data: np.ndarray | None, input_type: str, sparse: bool
 ) -> bytes:
     """The content of a .tflite file.
 
@@ -27,14 +29,28 @@ def converted(
         quantization: As in `export`.
         data: Inputs for the ranges of activations, or None if the model has them.
         input_type: As in `export`.
+        sparse: As in `export`.
+
+    Raises:
+        ValueError: the model has operations that TFLite lacks; they are named.
     """
-    content = _bytes(model, quantization, data, input_type)
+    try:
+        content = _bytes(model, quantization, data, input_type, sparse)
+    except ConverterError as error:
+        raise ValueError(_lacking(model, str(error))) from None
     if quantization == "int8" and data is not None:
         dead = _always_zero(content)
         if dead:
             _log.warning("Always zero in the given data, with ranges of their own now: %s.", dead)
-            content = _bytes(_with_ranges(model, data), quantization, None, input_type)
+            content = _bytes(_with_ranges(model, data), quantization, None, input_type, sparse)
     return content
+
+
+def _lacking(model: keras.Model, text: str) -> str:
+    """The operations that a page of compiler messages is about."""
+    names = sorted(set(re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)))
+    reason = f"TFLite has no operations {', '.join(names)}" if names else text.strip().splitlines()[0]
+    return f"`model` cannot be converted: {reason}. Received: {model.name!r}. Use layers that TFLite has."
 
 
 def _always_zero(content: bytes) -> list[str]:
@@ -52,7 +68,9 @@ def _with_ranges(model: keras.Model, data: np.ndarray) -> keras.Model:
     return clone
 
 
-def _bytes(model: keras.Model, quantization: str | None, data: np.ndarray | None, input_type: str) -> bytes:
+def _bytes(
+    model: keras.Model, quantization: str | None, data: np.ndarray | None, input_type: str, sparse: bool
+) -> bytes:
     (tensor,) = model.inputs
     signature = tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
     function = tf.function(lambda inputs: model(inputs, training=False), input_signature=[signature])
@@ -61,6 +79,8 @@ def _bytes(model: keras.Model, quantization: str | None, data: np.ndarray | None
     sets = tf.lite.OpsSet
     if quantization is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if sparse:
+        converter.optimizations = [*converter.optimizations, tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "int16x8":

@@ -34,6 +34,8 @@ def export(
     representative_data: Any = None,
     input_type: str = "uint8",
     class_names: Sequence[str] | None = None,
+    *,
+    sparse: bool = False,
 ) -> TFLiteModel:
     """Writes a .tflite file and returns it opened, after it ran and agreed with the model.
 
@@ -50,10 +52,12 @@ def export(
         input_type: What an int8 file takes: "uint8" (pixels as they come), "int8" or "float32". The other
             files take float32. Outputs are always float32.
         class_names: Labels to store in the file, one per output. Any zip program shows them.
+        sparse: Store a pruned model without its zeros: 80 % of them save two thirds of the file, at the
+            same speed. For None and "float16" only: int8 files made so are refused by the interpreters.
 
     Raises:
-        ValueError: a combination that does not work, unfit data, a model that has not seen data yet, or a
-            file that does not agree with the model.
+        ValueError: a combination that does not work, operations that TFLite lacks, unfit data, a model that
+            has not seen data yet, or a file that does not agree with the model.
 
     Example:
         >>> tfopt.compress.export(model, "flowers.tflite", "int8", train, class_names=names)
@@ -61,6 +65,9 @@ def export(
     check_instance("model", model, keras.Model)
     check_choice("quantization", quantization, QUANTIZATIONS)
     check_choice("input_type", input_type, ("uint8", "int8", "float32"))
+    if sparse and quantization not in (None, "float16"):
+        fix = "A zip file compresses the zeros of a dense int8 file as well."
+        raise ValueError(message("quantization", "None or 'float16' with sparse=True", quantization, fix))
     _check_model(model, quantization)
     _check_class_names(model, class_names)
     model = in_float32(model)  # the converter has no operations in half precision
@@ -69,7 +76,7 @@ def export(
     data = _calibration(model, representative_data) if needs_data else None
     checked = data if data is not None else _checked_inputs(model, representative_data)
     expected = _outputs(model, checked[:CHECKED_SAMPLES])
-    content = converted(model, quantization, data, input_type)
+    content = converted(model, quantization, data, input_type, sparse)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -150,6 +157,9 @@ def _verify(file: TFLiteModel, inputs: np.ndarray, expected: np.ndarray, quantiz
     signal = max(float(np.mean(np.square(expected - expected.mean()))), 1e-20)
     ratio = 10.0 * math.log10(signal / noise)
     _log.info("%s agrees with the model to %.1f dB", file.path.name, ratio)
+    left = file.inspect().float_operations if quantization == "int8" else {}
+    if left:
+        _log.warning("%s computes in float: %s", file.path.name, left)
     if ratio >= LEAST_SNR[quantization] or noise < 1e-9:
         return
     text = f"{file.path.name} agrees with the model only to {ratio:.1f} dB on {len(inputs)} inputs"

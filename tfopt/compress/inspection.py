@@ -71,12 +71,13 @@ def inspect_interpreter(interpreter: Any) -> Inspection:
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     operations = [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
     computed = {int(index) for op in operations for index in op["outputs"]} | {source["index"]}
+    constant = {int(index) for op in operations for index in op["inputs"]} - computed  # others have no data
     return Inspection(
         operations=tuple(_operation(op, tensors, target["index"]) for op in operations),
         weights=tuple(
             _weight(tensor, interpreter.get_tensor(index))
             for index, tensor in tensors.items()
-            if index not in computed and tensor["name"] and tensor["shape"].size
+            if index in constant and tensor["name"] and tensor["shape"].size
         ),
         input_type=np.dtype(source["dtype"]).name,
         input_quantization=source["quantization"],
