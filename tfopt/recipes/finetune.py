@@ -1,6 +1,7 @@
 """`finetune`: a folder of images in; a trained, compressed, verified model and a report out."""
 
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from tfopt.recipes.findings import write_report
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import Run, counts_text, identity, load_images
-from tfopt.recipes.run_folder import RunFolder
+from tfopt.recipes.run_folder import RunFolder, write_text
 from tfopt.recipes.setting import Setting
 
 
@@ -81,6 +82,7 @@ def finetune(
     progress = progress or ConsoleProgress()
     images, config = load_images(data, config)
     folder = RunFolder(config.output, identity(config.to_dict(), images), config.overwrite)
+    write_text(folder.path / "config.json", json.dumps(config.to_dict(), indent=1))
     setting = Setting(config, images, strategy, progress, folder.checkpoints)
     progress.say(counts_text(images))
     run = Run(folder, setting)
