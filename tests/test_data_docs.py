@@ -1,0 +1,21 @@
+"""docs/data.md runs as it is written, block after block, and stays short."""
+
+import pathlib
+import re
+
+from PIL import Image
+
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "data.md"
+
+
+def test_the_page_runs(tmp_path, monkeypatch, capsys):
+    text = PAGE.read_text()
+    assert len(text.splitlines()) <= 120
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, PAGE.name, "exec"), names)
+    assert Image.open("sheet.png").size == (8 * 12 - 4, 8 * 12 - 4)
+    assert "->" in capsys.readouterr().out
+    assert int(names["model"].optimizer.iterations) == 3 * len(names["growing"])
+    assert (PAGE.parent / re.search(r"\]\((\S+?\.py)\)", text)[1]).exists()
