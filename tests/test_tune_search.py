@@ -1,13 +1,20 @@
 """`search`: finds, resumes without running twice, and turns failures into results."""
 
+import errno
 import json
 import math
+import os
+import time
 
 import pytest
+from rich.console import Console
 
+from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune import Objective, Range, search
 from tfopt.tune.objective import pareto
+from tfopt.tune.space import read_space
 
+QUIET = ConsoleProgress(Console(quiet=True))
 SPACE = {"rate": Range(0.01, 1.0, log=True), "layers": [1, 2, 3], "bits": [None, "int8"]}
 
 
@@ -80,3 +87,57 @@ def test_trade_off_and_pareto():
     assert Objective("val_loss").direction == "min"
     points = [{"a": 0.9, "b": 3}, {"a": 0.8, "b": 1}, {"a": 0.7, "b": 2}, {"a": math.nan, "b": 0}]
     assert pareto(points, "a", "b") == [1, 0]
+
+
+def test_a_full_disk_ends_the_search_and_loses_nothing(tmp_path, monkeypatch):
+    real, written = os.fsync, []
+
+    def fsync(file):
+        written.append(file)
+        if len(written) > 4:  # the header and three trials fit
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file)
+
+    options = dict(evaluate=score, tuner="random", output=tmp_path, progress=QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match="No space left.*earlier trials are safe in .*trials.jsonl"):
+            search(None, SPACE, trials=8, **options)
+    calls = []
+
+    def evaluate(values, epochs):
+        calls.append(values)
+        return score(values)
+
+    result = search(None, SPACE, trials=8, **{**options, "evaluate": evaluate})
+    assert len(result.completed) == 8 and len(calls) <= 5
+
+
+def test_time_is_a_budget_and_an_interruption_leaves_results(tmp_path):
+    def slow(values, epochs):
+        time.sleep(0.3)
+        return score(values)
+
+    options = dict(tuner="random", trials=1000, progress=QUIET)
+    result = search(None, SPACE, evaluate=slow, seconds=1.0, output=tmp_path / "time", **options)
+    assert 1 <= len(result.trials) <= 5
+
+    def interrupted(values, epochs):
+        if values["layers"] == 3:
+            raise KeyboardInterrupt
+        return score(values)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(None, SPACE, evaluate=interrupted, output=tmp_path / "stop", **options)
+    files = {path.name for path in (tmp_path / "stop").iterdir()}
+    assert "trials.jsonl" in files, "what ended before is kept"
+
+
+def test_a_space_comes_from_a_file(tmp_path):
+    path = tmp_path / "space.json"
+    path.write_text('{"rate": {"low": 0.01, "high": 1, "log": true}, "bits": [null, "int8"]}')
+    assert read_space(path) == {"rate": Range(0.01, 1, log=True), "bits": [None, "int8"]}
+    for text in ("[1, 2]", "{", '{"rate": {"least": 1}}', "{}"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="`space` must be"):
+            read_space(path)

@@ -111,6 +111,8 @@ def search(
     )
     try:
         run_trials(oracle, runner.run, runner.failed)
+    except _fatal() as error:  # keras-tuner passes no other error on
+        raise error.__cause__ or error from None
     finally:  # an interrupted search has results too
         result = SearchResult(list(journal.trials().values()), wanted, folder)
         if result.completed and not is_worker():
@@ -146,7 +148,7 @@ class _Runner:
         try:
             return self._objective.score(known.metrics)
         except ValueError as error:  # wrong for every trial: end the search, not the trial
-            raise require("keras_tuner.errors", "`search`").FatalValueError(str(error)) from error
+            raise _fatal()(str(error)) from error
 
     def failed(self, drawn: dict[str, Any], epochs: int | None, error: str) -> None:
         """Records a failure that the journal does not know yet."""
@@ -166,10 +168,18 @@ class _Runner:
         return trial
 
     def _keep(self, trial: Trial) -> None:
-        self._journal.append(trial)
+        try:
+            self._journal.append(trial)
+        except OSError as error:  # a full disk: what is not recorded is lost
+            raise _fatal()(str(error)) from error
         outcome = trial.error.splitlines()[-1] if trial.error else _text(trial.metrics)
         epochs = {} if trial.epochs is None else {"epochs": trial.epochs}
         self._progress.say(f"{outcome}  ({_text({**trial.values, **epochs})}; {trial.seconds:.0f} s)")
+
+
+def _fatal() -> type[Exception]:
+    """What ends a search of keras-tuner; any other error ends a trial only."""
+    return require("keras_tuner.errors", "`search`").FatalRuntimeError
 
 
 def _text(values: Mapping[str, Any]) -> str:
