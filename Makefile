@@ -27,19 +27,17 @@ $(STAMP): setup.cfg setup.py pyproject.toml
 demo: $(STAMP)
 	$(BIN)/tfopt finetune --data digits --image-size 32 --output runs/demo --overwrite
 
-test: $(STAMP)
+test: SHARE := -m "not full"
+test test-all: $(STAMP)
 	@# A second MirroredStrategy in one process breaks the first, so these run in a process of their own.
-	$(BIN)/python -m pytest -m "not full" tests/test_distribute.py tests/test_distribute_replicas.py
-	$(BIN)/python -m pytest -m "not full" tests/test_distribute_[!r]*.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full" --ignore-glob='*/test_distribute*.py'
+	$(BIN)/python -m pytest $(SHARE) tests/test_distribute.py tests/test_distribute_replicas.py
+	$(BIN)/python -m pytest $(SHARE) tests/test_distribute_[!r]*.py
+	$(BIN)/python -m pytest $(SHARE) -n 2 --dist loadfile --ignore-glob='*/test_distribute*.py'
 
 test-parity: $(STAMP)
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install -q numpy pytest optax torch pytorch_optimizer timm schedulefree
 	cd tests && ../.venv-parity/bin/python -m pytest --noconftest -c /dev/null --rootdir . -p no:cacheprovider -q test_parity.py
-
-test-all: $(STAMP)
-	$(BIN)/python -m pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
