@@ -293,6 +293,21 @@ def test_channel_sparsity_is_l1_on_the_scales_and_ends_with_fit():
     assert ours.fit(images, targets, verbose=0, callbacks=[callback]).history["channel_sparsity"] == [0.5]
 
 
+def test_channel_sparsity_is_added_once_after_an_interruption():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    layers = [L.Conv2D(6, 3), L.BatchNormalization(), L.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    callback, data = ChannelSparsity(0.5), (np.zeros((4, 8, 8, 3)), np.zeros((4, 6)))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*data, verbose=0, callbacks=[callback, Stop()])
+    loss = model.fit(*data, verbose=0, callbacks=[callback]).history["loss"][0]
+    assert loss == pytest.approx(0.5 * 6) and model.losses == []
+
+
 def test_channel_sparsity_names_what_is_wrong():
     with pytest.raises(ValueError, match="`strength` must be a number > 0"):
         ChannelSparsity(0.0)

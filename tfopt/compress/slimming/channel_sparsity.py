@@ -47,6 +47,7 @@ class ChannelSparsity(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Adds the penalty to the loss."""
+        self._restore()  # after a `fit` that was interrupted
         norms = [x for x in leaf_layers(self.model) if isinstance(x, keras.layers.BatchNormalization)]
         self._scales = [norm.gamma for norm in norms if norm.scale and norm.gamma.trainable]
         if not self._scales:
@@ -64,9 +65,13 @@ class ChannelSparsity(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the penalty away."""
+        self._restore()
+        self.model.make_train_function(force=True)
+
+    def _restore(self) -> None:
         for scale, before in zip(self._scales, self._before):
             scale.regularizer = before
-        self.model.make_train_function(force=True)
+        self._scales, self._before = [], []
 
 
 def _with_penalty(before: Callable | None, strength: float) -> Callable:
