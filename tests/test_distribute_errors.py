@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -200,3 +201,24 @@ def test_spawn_reports_failures_and_ends_at_its_time_limit():
         spawn(time.sleep, 2, args=(60,), timeout_seconds=2.0)
     assert time.monotonic() - begin < 20
     assert spawn(divmod, 2, args=(7, 2)) == [(3, 1), (3, 1)]
+
+
+@pytest.mark.process
+def test_spawned_workers_end_with_their_parent(tmp_path):
+    code = "import time; from tfopt.distribute import spawn; spawn(time.sleep, 2, args=(600,), output=None)"
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        children = f"/proc/{parent.pid}/task/{parent.pid}/children"
+        deadline = time.monotonic() + 120
+        while len(found := pathlib.Path(children).read_text().split()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        parent.kill()
+    assert len(found) == 2
+    deadline = time.monotonic() + 60  # they must have started Python to notice
+    while any(map(is_running, found)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(map(is_running, found))
+
+
+def is_running(process: str) -> bool:
+    stat = pathlib.Path("/proc") / process / "stat"
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"

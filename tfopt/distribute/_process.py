@@ -25,6 +25,7 @@ class ProcessGroup:
         environments: Name -> variables on top of this process's own.
         output: Where the lines of all children go, each with its `[name]`. None: nowhere.
         log_dir: Directory for one file per child, or None. Files of earlier runs are appended to.
+        lifeline: Give the children a standard input that ends when this process does, however it does.
 
     Attributes:
         failed: Name of the child that failed first, or None.
@@ -37,6 +38,7 @@ class ProcessGroup:
         *,
         output: TextIO | None = sys.stdout,
         log_dir: str | os.PathLike | None = None,
+        lifeline: bool = False,
     ) -> None:
         self.failed: str | None = None
         self._output = output
@@ -47,7 +49,7 @@ class ProcessGroup:
             child = subprocess.Popen(
                 list(command),
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environments[name]},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -94,6 +96,8 @@ class ProcessGroup:
         self._signal(signal.SIGKILL)  # also to what a child that has ended leaves behind
         for child in self._children.values():
             child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
         for pump in self._pumps:
             pump.join(timeout=1.0)  # a grandchild that left its group may keep the pipe open
 

@@ -7,6 +7,7 @@ import pickle
 import runpy
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
@@ -67,7 +68,7 @@ def spawn(
         environments = {
             str(k): {**worker_environment(addresses, k, k, workers), **path} for k in range(workers)
         }
-        group = ProcessGroup(commands, environments, output=output, log_dir=directory)
+        group = ProcessGroup(commands, environments, output=output, log_dir=directory, lifeline=True)
         try:
             status = group.wait(names, timeout_seconds)
         finally:
@@ -105,10 +106,15 @@ def _resolve(name: str, module: str = "", script: str = "", source: str = "") ->
 
 
 def _child(directory: str, index: str) -> None:
-    """What a worker process runs."""
+    """What a worker process runs; it ends with its parent, even if that was killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     files = pathlib.Path(directory)
-    function = _resolve(
-        **pickle.loads((files / "function").read_bytes())
-    )  # first: arguments may need its module
+    reference = pickle.loads((files / "function").read_bytes())
+    function = _resolve(**reference)  # first: arguments may need its module
     result = function(*pickle.loads((files / "arguments").read_bytes()))
     (files / f"result-{index}").write_bytes(pickle.dumps(result))
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # waits until the parent is gone: it never writes
+    os._exit(1)
