@@ -1,5 +1,7 @@
 """Two worker processes equal one device; started once, for all cases."""
 
+import importlib
+
 import numpy as np
 import pytest
 from workers import exactness, jobs
@@ -48,3 +50,16 @@ def test_workers_know_each_other(workers):
     first, second = (str(worker["description"]) for worker in workers)
     assert first == "MultiWorkerMirroredStrategy, 2 replicas on CPU:0, worker 0 of 2, float32"
     assert "worker 1 of 2" in second
+
+
+@pytest.mark.full
+def test_every_optimizer_and_callback_of_the_package_on_two_workers():
+    package = importlib.import_module("workers.package")  # loads the tables of other tests
+    results = tfopt.distribute.spawn(package.train_on_workers, 2, timeout_seconds=1800)
+    expected = package.train(exactness.ONE_DEVICE)
+    worst = {
+        name: max(exactness.largest(worker[name], arrays) for worker in results)
+        for name, arrays in expected.items()
+    }
+    print(worst)
+    assert {name: difference for name, difference in worst.items() if not difference < 1e-5} == {}
