@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tfopt.data import BadImageError, load
+from tfopt.data.access import random_access_of
 from tfopt.data.decode import decode
 from tfopt.data.split import stratified_split
 
@@ -179,6 +180,32 @@ def test_kinds_of_pixels_become_rgb(tmp_path):
     rotated.save(tmp_path / "phone.jpg", exif=exif)
     assert decode(tmp_path / "phone.jpg").shape == (20, 10, 3)
     assert decode(tmp_path / "phone.jpg", (5, 7)).shape == (5, 7, 3)
+
+
+def test_a_cache_holds_the_pixels_that_decode_gives(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, options in enumerate(
+        [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 20}, {"mode": "L"}, {"mode": "CMYK"},
+         {"orientation": 6}, {"orientation": 3}, {"size": (9, 24)}, {"kind": "png"}]
+    ):  # fmt: skip
+        options = {"size": (24, 24), "kind": "jpg", "mode": "RGB", **options}
+        pixels = rng.integers(0, 255, (*options.pop("size"), 3), dtype=np.uint8)
+        image, kind = Image.fromarray(pixels).convert(options.pop("mode")), options.pop("kind")
+        exif = image.getexif()
+        exif[0x0112] = options.pop("orientation", 1)
+        for name in ("a", "b"):
+            path = tmp_path / name / f"{number}.{kind}"
+            path.parent.mkdir(exist_ok=True)
+            image.save(path, exif=exif, **options)
+    data = load(tmp_path, validation_split=0, test_split=0)
+    paths = random_access_of(data.train).paths
+    for cache in ("memory", "disk"):
+        for path, (found, _) in zip(paths, data.resized(24, cache=cache).train):
+            np.testing.assert_array_equal(found, decode(path, (24, 24)))
+    damaged = tmp_path / "b" / "2.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-400])
+    with pytest.raises(BadImageError, match=r"b/2\.jpg"):
+        data.resized(24)
 
 
 def test_cropping_keeps_the_shape_of_things(tmp_path):

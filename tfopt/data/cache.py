@@ -89,7 +89,7 @@ def _read(
 
     paths = source.paths if isinstance(source, Files) else ()
 
-    def from_file(start: int) -> None:
+    def from_files(start: int) -> None:
         for position in range(start, min(start + _TOGETHER, count)):
             images[position] = decode(paths[position], size, crop)
 
@@ -100,7 +100,7 @@ def _read(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if isinstance(source, Files):
             labels[:] = source.labels
-            list(pool.map(from_file, range(0, count, _TOGETHER)))
+            list(pool.map(from_files, range(0, count, _TOGETHER)))
             return images, labels
         examples = enumerate(dataset.as_numpy_iterator())
         while chunk := list(islice(examples, _TOGETHER)):
