@@ -285,6 +285,42 @@ def test_what_is_not_finite_is_named_and_leaves_no_file(tmp_path):
     assert not path.exists() and not list(tmp_path.iterdir())
 
 
+def application(name, **options):
+    return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10, **options)
+
+
+WHOLE = {
+    "MobileNet": lambda: application("MobileNet", alpha=0.25),
+    "MobileNetV2": lambda: application("MobileNetV2", alpha=0.35),
+    "MobileNetV3Small": lambda: application("MobileNetV3Small"),
+    "MobileNetV3Large": lambda: application("MobileNetV3Large"),
+    "SqueezeNet": lambda: tfopt.models.squeezenet(10, image_size=96),
+    "EfficientNetB0": lambda: application("EfficientNetB0"),
+    "ResNet50": lambda: application("ResNet50"),
+    "ResNet50V2": lambda: application("ResNet50V2"),
+}
+MARKS = {"MobileNet": [], "MobileNetV3Small": []}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=MARKS.get(name, pytest.mark.full)) for name in WHOLE]
+)
+def test_whole_models_compute_in_integers(name, tmp_path):
+    model = WHOLE[name]()
+    for variable in model.weights:
+        if "moving_mean" in variable.path:
+            variable.assign(RNG.normal(0.0, 0.1, variable.shape))
+    images = RNG.integers(0, 256, (8, 96, 96, 3)).astype("float32")
+    quantized = quantize_aware(model)
+    quantized(images, training=True)
+    file = export(quantized, tmp_path / "w.tflite", "int8")
+    contents = file.inspect()
+    print(name, len(contents.operations), contents.float_operations)
+    assert not contents.float_operations and not contents.flex_operations
+    error = np.abs(file.predict(images) - quantized.predict(images, verbose=0))
+    assert error.mean() <= step_of(quantized)
+
+
 def gratings(count, seed):
     """Pictures of eight kinds: four directions, two widths; learned in seconds, not by everyone."""
     random = np.random.default_rng(seed)
