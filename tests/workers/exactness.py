@@ -80,13 +80,6 @@ def quantized() -> keras.Model:
     return tfopt.compress.quantize_aware(dense())
 
 
-def quantized_twins(strategy) -> list[np.ndarray]:
-    """QAT where both halves of a batch are the same: ranges are means over replicas of their extremes."""
-    x, y = (np.concatenate([np.tile(part, (2, 1)) for part in np.split(a, 8)]) for a in regression())
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
-    return train(strategy, adam, model=quantized, data=lambda _: data)
-
-
 def judged(strategy) -> list[np.ndarray]:
     """`evaluate` and `predict`, with a last batch that the replicas cannot share evenly."""
     keras.utils.set_random_seed(0)
@@ -151,7 +144,11 @@ CASES = {
     "pruning": lambda strategy: train(
         strategy, adam, callbacks=[lambda: tfopt.compress.Pruning(0.5)], epochs=3
     ),
-    "quantization": quantized_twins,
+    "clustering": lambda strategy: train(strategy, adam, callbacks=[lambda: tfopt.compress.Clustering(4)]),
+    "sparse training": lambda strategy: train(
+        strategy, adam, callbacks=[lambda: tfopt.compress.SparseTraining(0.5, every=2)], epochs=3
+    ),
+    "quantization": lambda strategy: train(strategy, adam, model=quantized),
     "evaluate and predict": judged,
 }
 
@@ -159,7 +156,6 @@ CASES = {
 DIVIDED = {
     "dropout": lambda strategy: train(strategy, adam, model=dropped),
     "batch norm per replica": lambda strategy: train(strategy, adam, model=lambda: normalized(False)),
-    "quantization, different halves": lambda strategy: train(strategy, adam, model=quantized),
 }
 
 ALL = CASES | DIVIDED
