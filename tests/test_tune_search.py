@@ -39,6 +39,18 @@ def test_search_finds_and_resumes_without_running_twice(tmp_path, tuner):
     assert result.best.values == best == json.loads((tmp_path / "best.json").read_text())
 
 
+def test_bayesian_search_is_quick_and_better_than_chance(tmp_path):
+    def evaluate(values, epochs):
+        return {"accuracy": -((values["x"] - 0.7) ** 2)}
+
+    options = dict(evaluate=evaluate, trials=9, progress=QUIET, seed=3)
+    begin = time.process_time()
+    found = search(None, {"x": Range(0.0, 1.0)}, tuner="bayesian", output=tmp_path / "b", **options)
+    assert time.process_time() - begin < 30
+    chance = search(None, {"x": Range(0.0, 1.0)}, tuner="random", output=tmp_path / "r", **options)
+    assert found.best.metrics["accuracy"] > max(-1e-3, chance.best.metrics["accuracy"])
+
+
 def test_failures_are_recorded_and_the_search_goes_on(tmp_path):
     def evaluate(values, epochs):
         if values["layers"] == 1:
