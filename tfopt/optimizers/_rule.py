@@ -97,6 +97,11 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         return False
 
     @property
+    def several_passes(self) -> bool:
+        """Whether `kernel` reads a variable so often that the compiled rule is faster on a large one."""
+        return False
+
+    @property
     def updates_rows(self) -> bool:
         """Whether the rows of an embedding that have no gradient stay as they are."""
         return False

@@ -114,10 +114,12 @@ class Updater:
             self._rows(target, grad, scalars)
             return
         grad = _dense_gradient(grad, target)
-        if self.optimizer.has_kernel and target.dtype == target.slot_dtype:
+        compiled = self._pays_to_compile(target)
+        fused = self.optimizer.has_kernel and target.dtype == target.slot_dtype
+        if fused and not (compiled and self.optimizer.several_passes):
             self._decay(target, scalars)
             self.optimizer.kernel(target.param, grad, target.slots, scalars)
-        elif self._pays_to_compile(target):
+        elif compiled:
             self._compiled(target, grad, scalars)
         else:
             self._dense(target, grad, scalars)

@@ -49,6 +49,7 @@ class AdaBelief(RuleOptimizer):
     """
 
     slots = (Slot("momentum"), Slot("spread"))
+    several_passes = True
 
     def __init__(
         self,

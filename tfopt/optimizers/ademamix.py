@@ -55,6 +55,7 @@ class AdEMAMix(RuleOptimizer):
     """
 
     slots = (Slot("fast"), Slot("slow"), Slot("velocity"))
+    several_passes = True
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class ADOPT(RuleOptimizer):
     """
 
     slots = (Slot("momentum"), Slot("velocity"))
+    several_passes = True
 
     def __init__(
         self,

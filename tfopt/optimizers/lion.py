@@ -45,6 +45,7 @@ class Lion(RuleOptimizer):
     """
 
     slots = (Slot("momentum"),)
+    several_passes = True
 
     def __init__(
         self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **base_options: Any

@@ -51,6 +51,7 @@ class RAdam(RuleOptimizer):
     """
 
     slots = (Slot("momentum"), Slot("velocity"))
+    several_passes = True
 
     def __init__(
         self,

@@ -76,6 +76,11 @@ class RMSprop(RuleOptimizer):
         """The kernels always keep a momentum; without it, plain RMSprop has a form of its own."""
         return self.momentum > 0 or (self.rho > 0 and not self.centered)
 
+    @property
+    def several_passes(self) -> bool:
+        """The form without momentum, which has no kernel of its own."""
+        return not self.momentum
+
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """In the order of the formula above."""
         velocity = mix(slots[0], tf.square(grad), self.rho)

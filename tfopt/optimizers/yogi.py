@@ -51,6 +51,8 @@ class Yogi(RuleOptimizer):
         2018.
     """
 
+    several_passes = True
+
     def __init__(
         self,
         learning_rate: Any = 0.01,
