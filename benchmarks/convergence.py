@@ -162,9 +162,8 @@ def compare(name: str, task: Task, options: argparse.Namespace) -> None:
     print(f"{name}: {len(images)} training images, {options.epochs} epochs of {len(images) // 32} steps")
     print(f"{'optimizer':20s} {'rate':>8s} {'validation':>10s}   test accuracy, mean and range   s/run")
     curves = {}
-    for title, (make, first) in CONTENDERS.items():
-        if options.only not in title:
-            continue
+    for title in options.only:
+        make, first = CONTENDERS[title]
         contender = Contender(make, task, options.epochs)
         rate, validation = contender.tuned(first, options.quick)
         start = time.perf_counter()
@@ -190,7 +189,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=available, help="digits, flowers; default: what is there")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", default="", help="only optimizers whose name contains this")
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), help="names of optimizers")
     parser.add_argument("--plot", default="", help='file of the loss curves, such as "{task}.png"')
     parser.add_argument("--quick", action="store_true", help="two epochs, one seed, no tuning")
     options = parser.parse_args()
