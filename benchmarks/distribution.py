@@ -143,7 +143,7 @@ def batches_per_second(remote: bool, batches: int) -> float:
 
 def rate(times: list[float]) -> str:
     """Steps per second: median and quartiles."""
-    low, middle, high = 1 / np.percentile(times, [75, 50, 25])
+    low, middle, high = (1 / np.percentile(times, [75, 50, 25])).tolist()
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
