@@ -34,6 +34,13 @@ def test_readme_is_short_and_its_code_runs(folder, monkeypatch, capsys):
     assert "int8" in capsys.readouterr().out
 
 
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
 def link_distribution(name: str, target: pathlib.Path) -> None:
     """Puts an installed package and what it requires into a folder of its own."""
     found = distribution(name)
