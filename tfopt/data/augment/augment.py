@@ -148,9 +148,7 @@ class Augment:
             classes: Number of classes.
         """
         labels = tf.one_hot(labels, classes) if labels.shape.rank == 1 else tf.cast(labels, tf.float32)
-        first = tf.bitwise.bitwise_and(tf.range(tf.shape(index)[0]), -2)  # a pair uses its first row's key
-        u = tf.gather(uniform(make_key(seed, epoch, index), MIX, 4), first)
-        return mix.mix(images, labels, self._weights(u, images.shape[1], images.shape[2]))
+        return self._mix(images, labels, make_key(seed, epoch, index))
 
     def show(
         self, dataset: tf.data.Dataset, path: str, *, images: int = 8, views: int = 7, seed: int = 0
@@ -183,16 +181,26 @@ class Augment:
             return tf.function(functools.partial(paint, self), jit_compile=True)
         return lambda image, key: image
 
-    def _weights(self, u: tf.Tensor, height: int, width: int) -> tf.Tensor:
-        weights = []
+    # Compiled, it is one pass over the images: 5 times faster on a CPU.
+    @functools.cached_property
+    def _mix(self) -> Any:
+        def mixed(images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            first = tf.bitwise.bitwise_and(tf.range(tf.shape(key)[0]), -2)  # a pair uses its first row's key
+            u = tf.gather(uniform(key, MIX, 4), first)
+            return mix.mix(images, labels, *self._weights(u, images.shape[1], images.shape[2]))
+
+        return tf.function(mixed, jit_compile=True)
+
+    def _weights(self, u: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+        kinds = []
         if self.mixup is not None:
-            share = mix.from_quantiles(self._quantiles["mixup"], u[:, 0])
-            weights.append(mix.mixup_weights(share, height, width))
+            kinds.append(mix.mixup_weights(mix.from_quantiles(self._quantiles["mixup"], u[:, 0])))
         if self.cutmix is not None:
             share = mix.from_quantiles(self._quantiles["cutmix"], u[:, 0])
-            weights.append(mix.cutmix_weights(share, u[:, 1], u[:, 2], height, width))
-        first = (u[:, 3] < 0.5)[:, None, None, None]
-        return tf.where(first, weights[0], weights[-1])
+            kinds.append(mix.cutmix_weights(share, u[:, 1], u[:, 2], height, width))
+        first = u[:, 3] < 0.5
+        weights = tf.where(first[:, None, None, None], kinds[0][0], kinds[-1][0])
+        return weights, tf.where(first, kinds[0][1], kinds[-1][1])
 
     @functools.cached_property
     def _quantiles(self) -> dict[str, np.ndarray]:

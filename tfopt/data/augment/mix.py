@@ -32,16 +32,18 @@ def from_quantiles(quantiles: np.ndarray, u: tf.Tensor) -> tf.Tensor:
     return low + (high - low) * (place - tf.cast(step, tf.float32))
 
 
-def mix(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def mix(
+    images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, share: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mixes every image, and its label, with those of its neighbour.
 
     Args:
         images: float32 [batch, height, width, channels].
         labels: float32 [batch, classes].
-        weights: Of the image's own pixels, float32 [batch, height, width, 1]; equal for neighbours.
+        weights: Of the image's own pixels, float32 [batch, height or 1, width or 1, 1]; equal for neighbours.
+        share: Mean of the weights, [batch].
     """
-    other = neighbours(images)
-    share = tf.reduce_mean(weights, [1, 2])
+    other, share = neighbours(images), share[:, None]
     return other + (images - other) * weights, share * labels + (1 - share) * neighbours(labels)
 
 
@@ -52,13 +54,15 @@ def neighbours(values: tf.Tensor) -> tf.Tensor:
     return tf.gather(values, tf.minimum(tf.bitwise.bitwise_xor(rows, 1), count - 1))
 
 
-def mixup_weights(share: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """One weight [batch] for all pixels."""
-    return tf.broadcast_to(share[:, None, None, None], [tf.shape(share)[0], height, width, 1])
+def mixup_weights(share: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Weights, and their mean: one number [batch] for all pixels."""
+    return share[:, None, None, None], share
 
 
-def cutmix_weights(share: tf.Tensor, x: tf.Tensor, y: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """0 in a box that covers 1 - `share` of the image before it is cut off at the edges.
+def cutmix_weights(
+    share: tf.Tensor, x: tf.Tensor, y: tf.Tensor, height: int, width: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Weights, and their mean: 0 in a box that covers 1 - `share` of the image before the edges cut it off.
 
     Args:
         share: [batch].
@@ -68,8 +72,10 @@ def cutmix_weights(share: tf.Tensor, x: tf.Tensor, y: tf.Tensor, height: int, wi
         width: Of the images.
     """
     side = tf.sqrt(1 - share)
-    box = _between(y, side, height)[:, :, None] & _between(x, side, width)[:, None, :]
-    return tf.cast(~box, tf.float32)[..., None]
+    rows = tf.cast(_between(y, side, height), tf.float32)
+    columns = tf.cast(_between(x, side, width), tf.float32)
+    mean = 1 - tf.reduce_mean(rows, 1) * tf.reduce_mean(columns, 1)
+    return 1 - (rows[:, :, None] * columns[:, None, :])[..., None], mean
 
 
 def _between(middle: tf.Tensor, side: tf.Tensor, size: int) -> tf.Tensor:
