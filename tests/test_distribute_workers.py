@@ -46,6 +46,14 @@ def test_dropout_masks_differ_between_workers_and_repeat(workers):
     assert 16 < np.sum(first != other) < 48  # of 64: independent draws
 
 
+def test_workers_decide_together(workers):
+    one, other = (worker["agreed"] for worker in workers)
+    assert one == other
+    first, *later, same, different = one
+    assert first == [True, False] and same and not different
+    assert [False, True] in later  # not each time: the question is asked twice a second
+
+
 def test_workers_know_each_other(workers):
     first, second = (str(worker["description"]) for worker in workers)
     assert first == "MultiWorkerMirroredStrategy, 2 replicas on CPU:0, worker 0 of 2, float32"

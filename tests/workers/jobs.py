@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfopt
+from tfopt.callbacks._agreement import Agreement
 from workers import exactness
 
 
@@ -14,7 +15,16 @@ def train_everything(cases: list[str]) -> dict[str, Any]:
     """Every case on this worker's strategy: name -> arrays."""
     strategy = tfopt.distribute.make_strategy()
     results: dict[str, Any] = {name: exactness.ALL[name](strategy) for name in cases}
-    return results | {"masks": masks(strategy), "description": tfopt.distribute.describe(strategy)}
+    results |= {"masks": masks(strategy), "agreed": agreed(strategy)}
+    return results | {"description": tfopt.distribute.describe(strategy)}
+
+
+def agreed(strategy: tf.distribute.Strategy) -> list[Any]:
+    """What the workers decide together when only the last one has a wish, and when numbers differ."""
+    agreement, worker = Agreement(strategy, 2), tfopt.distribute.worker_index(strategy)
+    wishes = [agreement.any(worker == 1, False, now=True)]
+    wishes += [agreement.any(False, worker == 1) for _ in range(40)]
+    return [*wishes, agreement.same(7), agreement.same(worker)]
 
 
 def masks(strategy: tf.distribute.Strategy) -> list[np.ndarray]:

@@ -43,6 +43,10 @@ class Agreement:
         self._batches, self._asked = 0, time.monotonic()
         return [share > 0.0 for share in shares]
 
+    def same(self, number: int) -> bool:
+        """Whether all workers give the same number; if not, at least two of them are told so."""
+        return self._mean is None or float(self._mean(tf.constant([number], tf.float64))[0]) == number
+
 
 def _mean_over(strategy: tf.distribute.Strategy) -> Any:
     @tf.function

@@ -54,7 +54,7 @@ class Resume(keras.callbacks.Callback):
 
     Raises:
         ValueError: When training begins, if the checkpoint is of another model or other callbacks, or if
-            this is not the first callback.
+            this is not the first callback; if workers do not see the same files.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -101,6 +101,8 @@ class Resume(keras.callbacks.Callback):
         exact = "the last epoch boundary" if self.data is None else "any batch"
         _LOG.info("Resume: a restart is exact from %s.", exact)
         found = self._folder.latest()
+        if not self._agreement.same(-1 if found is None else found[0]):
+            raise ValueError(f"The workers see different checkpoints in {self.directory}. Is it one folder?")
         self._state: Any = None if found is None else found[1]  # until it is restored
         if found is not None:
             self._number = found[0] + 1
