@@ -6,6 +6,7 @@ import pytest
 import sklearn.decomposition
 import tensorflow as tf
 
+from tfopt import compress
 from tfopt.data import PCA, embed_2d, reduce
 
 rng = np.random.default_rng(0)
@@ -38,6 +39,20 @@ def test_is_saved_in_a_model(tmp_path):
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
     assert not again.trainable_weights
     np.testing.assert_allclose(np.std(again.predict(X, verbose=0), 0, ddof=1), 1, rtol=1e-3)
+
+
+def test_works_inside_an_exported_file(tmp_path):
+    images = rng.integers(0, 255, (48, 4, 4, 3)).astype("float32")
+    inputs = keras.Input((4, 4, 3))
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    pca = PCA(6, whiten=True)
+    pca.adapt(keras.Model(inputs, flat).predict(images, verbose=0))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(pca(flat)))
+    expected = model.predict(images, verbose=0)
+    plain = compress.export(model, tmp_path / "plain.tflite", input_type="float32")
+    np.testing.assert_allclose(plain.predict(images), expected, atol=1e-5)
+    small = compress.export(model, tmp_path / "int8.tflite", quantization="int8", representative_data=images)
+    assert np.mean(small.predict(images).argmax(-1) == expected.argmax(-1)) > 0.9
 
 
 def test_refuses_what_it_cannot_learn_from():
