@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt import doctor
+from tfopt.cli import main
 
 
 def finding(subject):
@@ -103,3 +104,17 @@ def test_low_disk_and_unwritable_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "not" / "there"))
     assert finding("weights cache").status == "broken" and str(tmp_path) in finding("weights cache").detail
+
+
+def test_the_command_exits_with_1_where_something_is_broken(monkeypatch, capsys):
+    assert main(["doctor"]) == 0
+    assert "ok       python: " in capsys.readouterr().out
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    assert main(["doctor", "--json"]) == 1
+    found = {entry["subject"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert (
+        found["image_data_format"]["status"] == "broken"
+        and "channels_last" in found["image_data_format"]["fix"]
+    )
+    assert main(["doctor"]) == 1
+    assert "broken   image_data_format: channels_first\n         fix: set " in capsys.readouterr().out

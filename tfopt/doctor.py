@@ -16,6 +16,8 @@ import keras
 import tensorflow as tf
 from packaging.requirements import Requirement
 
+from tfopt.tune.memory import cache_folder
+
 _COMPILED = ("numpy", "h5py", "sklearn.tree", "PIL.Image", "matplotlib.pyplot", "ai_edge_litert.interpreter")
 _LOW_DISK, _NO_DISK = 2e9, 2e8  # bytes: a cached data set no longer fits; a model no longer fits
 _LOW_MEMORY = 2e9
@@ -160,8 +162,9 @@ def _memory() -> Iterator[Finding]:
 
 def _folders() -> Iterator[Finding]:
     home = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    for subject, folder in (("weights cache", home), ("working folder", pathlib.Path.cwd())):
-        yield from _folder(subject, folder)
+    yield from _folder("weights cache", home)
+    yield from _folder("measurements cache", cache_folder())
+    yield from _folder("working folder", pathlib.Path.cwd())
     yield from _folder("temporary folder", pathlib.Path(tempfile.gettempdir()))
 
 
@@ -171,7 +174,7 @@ def _folder(subject: str, folder: pathlib.Path) -> Iterator[Finding]:
         with tempfile.NamedTemporaryFile(dir=existing):
             free = shutil.disk_usage(existing).free
     except OSError as error:
-        fix = f"make {existing} writable, or choose another (KERAS_HOME, TMPDIR)"
+        fix = f"make {existing} writable, or choose another (KERAS_HOME, XDG_CACHE_HOME, TMPDIR)"
         yield Finding(subject, "broken", f"{existing}: {error.strerror}", fix)
         return
     status: Literal["ok", "warning", "broken"] = "ok"

@@ -27,5 +27,7 @@ def run(parsed: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            print(f"{finding.status:<8} {finding.subject}: {finding.detail}" + f" {finding.fix}".rstrip())
+            print(f"{finding.status:<8} {finding.subject}: {finding.detail}")
+            if finding.fix:
+                print(f"{'':<8} fix: {finding.fix}")
     return 1 if is_broken(findings) else 0

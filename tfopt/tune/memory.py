@@ -36,11 +36,14 @@ def remember(cache_dir: str | None, question: Mapping[str, Any], answer: Mapping
         _log.warning("cannot remember the result in %s: %s", path.parent, error.strerror)
 
 
+def cache_folder() -> pathlib.Path:
+    """Where results are remembered unless told otherwise."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfopt"
+
+
 def _path(cache_dir: str | None, question: Mapping[str, Any]) -> pathlib.Path | None:
     if cache_dir is None:
         return None
-    folder = pathlib.Path(cache_dir)
-    if cache_dir == "auto":
-        folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfopt"
+    folder = cache_folder() if cache_dir == "auto" else pathlib.Path(cache_dir)
     text = json.dumps({**question, "machine": signature()}, sort_keys=True, default=str)
     return folder / f"throughput-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
