@@ -1,5 +1,7 @@
 """Pruning: exact sparsity in every way of training, masks that survive, masks equal to tfmot's."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -83,6 +85,33 @@ def test_zeros_survive_an_outer_lookahead_averaging_save_load_and_fit(tmp_path):
     fit(again, epochs=1)
     for mask, layer in zip(kept, again.layers):
         np.testing.assert_array_equal(layer.kernel.numpy() != 0, mask)
+
+
+class Interruption(keras.callbacks.Callback):
+    """Ends the run in the middle of its third epoch."""
+
+    armed = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if Interruption.armed and self.model.optimizer.iterations == 20:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_with_the_same_masks(tmp_path):
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
+    results = []
+    for attempts in ([False], [True, False]):
+        for Interruption.armed in attempts:
+            keras.utils.set_random_seed(0)
+            model = small_model()
+            resume = tfopt.callbacks.Resume(tmp_path / str(len(attempts)), every_seconds=0)
+            callbacks = [resume, Pruning(0.8), Interruption()]
+            with contextlib.suppress(KeyboardInterrupt):
+                model.fit(data, epochs=4, verbose=0, callbacks=callbacks)
+        assert model.optimizer.iterations == 32
+        results.append(model.get_weights())
+    for one, two in zip(*results):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_averaging_during_pruning_ends_with_the_last_mask():

@@ -14,11 +14,9 @@ from tfopt.compress.binarization import (
     binarize,
     ternarize,
 )
-from tfopt.compress.clustering import Clustering
 from tfopt.compress.compare import Comparison, compare
 from tfopt.compress.distillation import Distillation, SoftTargets
 from tfopt.compress.export import export
-from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
 from tfopt.compress.quantization import (
     FakeQuantize,
     FreezeStatistics,
@@ -31,12 +29,18 @@ from tfopt.compress.tflite_model import TFLiteModel
 
 if TYPE_CHECKING:
     from tfopt.compress.bridge import from_tf_keras, to_tf_keras
+    from tfopt.compress.clustering.callback import Clustering
+    from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
     from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
     from tfopt.compress.slimming import ChannelSparsity, slim
     from tfopt.compress.sparse_training import SparseTraining
 
 _LAZY = {
     "ChannelSparsity": "slimming",
+    "Clustering": "clustering.callback",
+    "CubicSparsity": "pruning",
+    "OneShotSparsity": "pruning",
+    "Pruning": "pruning",
     "Sensitivity": "sensitivity_scan",
     "SparseTraining": "sparse_training",
     "from_tf_keras": "bridge",

@@ -152,7 +152,7 @@ class _Quantizer:
             self.clones[call.name] = kind.from_config(config)
         return self.clones[call.name]
 
-    def _ranged(self, output: Any, name: str, **limits: float) -> Any:
+    def _ranged(self, output: Any, name: str, **limits: Any) -> Any:
         self.uses[name] = count = self.uses.get(name, 0) + 1  # a shared layer has a range for each use
         suffix = f"_{count}" if count > 1 else ""
         return FakeQuantize(name=f"{name}_range{suffix}", **limits)(output)
@@ -160,7 +160,7 @@ class _Quantizer:
     def _ranged_unless_fused(self, call: Call) -> rules.Ranged:
         fused = rules.fuses_forward(self.graph, call)
 
-        def ranged(output: Any, name: str, **limits: float) -> Any:
+        def ranged(output: Any, name: str, **limits: Any) -> Any:
             return (
                 output if fused and name == call.name and not limits else self._ranged(output, name, **limits)
             )

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._keras_internals import build_for_training, change_gradients, innermost
+from tfopt.callbacks._state import StatefulCallback
 from tfopt.compress._updates import planned_updates
 from tfopt.compress.clustering.groups import KeepGroups
 from tfopt.compress.distillation import Lesson
@@ -23,7 +24,7 @@ TRAINED_SHARE = 0.75  # of the run: the last quarter trains with the connections
 
 
 @final
-class SparseTraining(keras.callbacks.Callback):
+class SparseTraining(StatefulCallback):
     """Trains a sparse model from scratch: the number of connections is constant, their places are not.
 
     Use it where there is no dense model to prune, with a longer training than a dense model needs. With a
@@ -123,6 +124,15 @@ class SparseTraining(keras.callbacks.Callback):
         while self._stop:
             self._stop.pop()()
         self._lesson.end()
+
+    def get_state(self) -> dict[str, Any]:
+        """The places of the connections, for `Resume`."""
+        return {"masks": [mask.numpy() > 0 for mask in self._masks]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores them."""
+        for mask, places in zip(self._masks, state["masks"]):
+            mask.assign(places)
 
     def sparsity(self) -> dict[str, float]:
         """Share of zeros of each sparse layer, by layer name."""
