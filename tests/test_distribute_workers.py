@@ -65,9 +65,12 @@ def test_every_optimizer_and_callback_of_the_package_on_two_workers():
     package = importlib.import_module("workers.package")  # loads the tables of other tests
     results = tfopt.distribute.spawn(package.train_on_workers, 2, timeout_seconds=1800)
     expected = package.train(exactness.ONE_DEVICE)
+    one, other = results
+    # SOAP's basis of the directions without gradient is arbitrary: rounding decides it, alike on all workers.
+    assert exactness.largest(one["SOAP"], other["SOAP"]) == 0.0
     worst = {
         name: max(exactness.largest(worker[name], arrays) for worker in results)
         for name, arrays in expected.items()
+        if name != "SOAP"
     }
-    print(worst)
     assert {name: difference for name, difference in worst.items() if not difference < 1e-5} == {}
