@@ -111,8 +111,21 @@ def close(model, expected):
         np.testing.assert_allclose(weight, value, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("mode", ["graph", "xla", "mirrored"])
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+FULL = pytest.mark.full
+MODES = ("graph", "xla", "mirrored")
+
+
+def every(kinds, by_default):
+    """All kinds in all modes, those not named by `make test-all` only."""
+    pairs = [(kind, mode) for kind in kinds for mode in MODES]
+    return [pytest.param(*pair, marks=[] if pair in by_default else [FULL]) for pair in pairs]
+
+
+IN_DATA = every(OPTIMIZERS, [("sgd", "graph"), ("keras sgd", "mirrored"), ("adam", "xla")])
+ACCUMULATED = every(["keras sgd", "adam"], [("keras sgd", "mirrored"), ("adam", "graph")])
+
+
+@pytest.mark.parametrize(("kind", "mode"), IN_DATA)
 def test_ramp_in_the_data_equals_a_loop_by_hand(kind, mode, request):
     optimizer, _, power = OPTIMIZERS[kind]
     strategy = request.getfixturevalue("two_replicas") if mode == "mirrored" else tf.distribute.get_strategy()
@@ -129,8 +142,7 @@ def test_ramp_in_the_data_equals_a_loop_by_hand(kind, mode, request):
     assert Traces.count <= 2 * strategy.num_replicas_in_sync
 
 
-@pytest.mark.parametrize("mode", ["graph", "xla", "mirrored"])
-@pytest.mark.parametrize("kind", ["keras sgd", "adam"])
+@pytest.mark.parametrize(("kind", "mode"), ACCUMULATED)
 def test_ramp_by_accumulation_equals_the_same_loop(kind, mode, request):
     optimizer, _, power = OPTIMIZERS[kind]
     strategy = request.getfixturevalue("two_replicas") if mode == "mirrored" else tf.distribute.get_strategy()
@@ -147,7 +159,7 @@ def test_ramp_by_accumulation_equals_the_same_loop(kind, mode, request):
     assert Traces.count <= 2 * strategy.num_replicas_in_sync
 
 
-@pytest.mark.parametrize("rule", [None, "linear", "sqrt"])
+@pytest.mark.parametrize("rule", ["linear", *(pytest.param(rule, marks=FULL) for rule in (None, "sqrt"))])
 @pytest.mark.parametrize("correct", [True, False])
 def test_rules_and_momentum_correction(rule, correct):
     model = make(keras.optimizers.SGD(RATE, momentum=0.9))
@@ -230,6 +242,8 @@ def test_what_does_not_fit_is_refused(two_replicas):
     other = tfopt.optimizers.GradientAccumulation(keras.optimizers.SGD(0.1), S.Steps({0: 4}), 4)
     with pytest.raises(ValueError, match="the schedule of `GradientAccumulation`"):
         make(tfopt.optimizers.Lookahead(other)).fit(data, verbose=0, callbacks=[C.BatchSizeRamp(RAMP)])
+    with pytest.raises(ValueError, match="at most the dataset's 40 samples"):
+        tfopt.data.ramped_batches(tf.data.Dataset.from_tensor_slices((X, Y)), S.Steps({0: 4, 20: 64}))
     with two_replicas.scope():
         model = make(keras.optimizers.SGD(0.1))
     with pytest.raises(ValueError, match=r"multiple of the 2 replicas.*rounded_to\(2\)"):

@@ -33,7 +33,7 @@ def ramped_batches(
         updates do not divide.
 
     Raises:
-        ValueError: if the number of examples is unknown or infinite.
+        ValueError: if the number of examples is unknown or infinite, or a size above that of all epochs.
 
     Example:
         >>> ramp = tfopt.schedules.GeometricRamp(8, 32, ramp_samples=600)
@@ -49,6 +49,7 @@ def ramped_batches(
     if count < 0:
         fix = "Apply `tf.data.experimental.assert_cardinality(examples)` to it."
         raise ValueError(message("dataset", "of known, finite cardinality", count, fix))
+    schedule.check_sizes(samples=count * epochs)
     batches = batch_by_schedule(dataset.repeat(epochs), schedule).prefetch(tf.data.AUTOTUNE)
     return with_steps_per_epoch(batches, schedule.total_steps(count * epochs), epochs)
 
