@@ -5,11 +5,13 @@ import os
 import pathlib
 import random
 import re
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from workers import killed
 
 from tfopt.distribute import launch
 from tfopt.distribute._environment import reserved_addresses
@@ -76,6 +78,19 @@ def test_a_dead_peer_ends_the_others(number, tmp_path):
     # TensorFlow reports the death; after a silent one, it takes some 10 s more to end the process.
     reported = os.path.getmtime(tmp_path / "worker-0.log")
     assert reported - os.path.getmtime(tmp_path / "died") < 15
+
+
+def test_one_process_saves_on_term_at_the_next_batch_and_goes_on(tmp_path, monkeypatch):
+    killed.main(tmp_path / "whole", "sharded")
+    monkeypatch.setenv("TFOPT_ATTEMPT", "0")
+    with pytest.raises(SystemExit) as ended:
+        killed.main(tmp_path / "ended", "sharded", f"0:5:{TERM}")
+    assert ended.value.code == 128 + TERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    monkeypatch.setenv("TFOPT_ATTEMPT", "1")
+    killed.main(tmp_path / "ended", "sharded", f"0:5:{TERM}")
+    found, expected = (dict(np.load(tmp_path / name / "end-0.npz")) for name in ("ended", "whole"))
+    assert_identical([found], [expected])
 
 
 @pytest.mark.full

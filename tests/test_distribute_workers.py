@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 @pytest.fixture(scope="module")
 def workers():
     """What each of two workers has got from every case."""
-    return tfopt.distribute.spawn(jobs.train_everything, 2, args=(list(exactness.ALL),), timeout_seconds=240)
+    return tfopt.distribute.spawn(jobs.train_everything, 2, args=(list(exactness.ALL),), timeout_seconds=400)
 
 
 @pytest.fixture

@@ -63,8 +63,9 @@ def make_strategy(
     >>> print(tfopt.distribute.describe(strategy))
 
     On several replicas it also mends Keras, for the process, where a self-test or the table in
-    docs/distribution.md says so: `fit` with several workers, seeds that are the same on every replica, and
-    float16 overflow that only one replica sees. `restore_keras()` takes that back.
+    docs/distribution.md says so: `fit` with several workers, batch-norm statistics that differ between
+    replicas, seeds that do not, and float16 overflow that only one replica sees. `restore_keras()` takes that
+    back.
 
     Differs from `tf.distribute.MirroredStrategy()` and its siblings, of which you choose one yourself and
     which slow a single device down.
