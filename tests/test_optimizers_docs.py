@@ -14,6 +14,7 @@ from catalogue import CASES
 
 import tfopt
 import tfopt.optimizers as to
+from tfopt.optimizers._wrapper import OptimizerWrapper
 
 CLASSES = [name for name in to.__all__ if issubclass(type(vars(to)[name]), type) and name != "Group"]
 MODULES = [f"tfopt.optimizers.{module.name}" for module in pkgutil.iter_modules(to.__path__)]
@@ -37,6 +38,17 @@ def test_every_optimizer_is_in_the_catalogue_and_the_docs(name):
     documentation = inspect.getdoc(vars(to)[name])
     for section in ("Args:", "Raises:", "Example:"):
         assert section in documentation, f"{name} has no {section}"
+
+
+@pytest.mark.parametrize("name", [n for n in CLASSES if not issubclass(vars(to)[n], OptimizerWrapper)])
+def test_method_cards_tell_the_defaults(name):
+    docs = (pathlib.Path(tfopt.__file__).parent.parent / "docs" / "optimizers.md").read_text()
+    (row,) = [line for line in docs.splitlines() if line.startswith(f"| `{name}` |") and line.count("|") == 9]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert all(cells)
+    parameters = inspect.signature(vars(to)[name].__init__).parameters.values()
+    numbers = [p.default for p in parameters if type(p.default) in (int, float)]
+    assert [float(text) for text in cells[4].split(",")] == numbers
 
 
 HOOKS = {
