@@ -46,6 +46,13 @@ def test_dropout_masks_differ_between_workers_and_repeat(workers):
     assert 16 < np.sum(first != other) < 48  # of 64: independent draws
 
 
+def test_workers_that_would_read_the_same_or_other_data_are_refused(workers):
+    for worker in workers:
+        overlap, seeds = worker["refused"]
+        assert "All workers together read 48 different examples in an epoch and not 96" in overlap
+        assert "reads other data than this one" in seeds
+
+
 def test_workers_decide_together(workers):
     one, other = (worker["agreed"] for worker in workers)
     assert one == other

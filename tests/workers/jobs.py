@@ -15,7 +15,7 @@ def train_everything(cases: list[str]) -> dict[str, Any]:
     """Every case on this worker's strategy: name -> arrays."""
     strategy = tfopt.distribute.make_strategy()
     results: dict[str, Any] = {name: exactness.ALL[name](strategy) for name in cases}
-    results |= {"masks": masks(strategy), "agreed": agreed(strategy)}
+    results |= {"masks": masks(strategy), "agreed": agreed(strategy), "refused": refused(strategy)}
     return results | {"description": tfopt.distribute.describe(strategy)}
 
 
@@ -25,6 +25,21 @@ def agreed(strategy: tf.distribute.Strategy) -> list[Any]:
     wishes = [agreement.any(worker == 1, False, now=True)]
     wishes += [agreement.any(False, worker == 1) for _ in range(40)]
     return [*wishes, agreement.same(7), agreement.same(worker)]
+
+
+def refused(strategy: tf.distribute.Strategy) -> list[str]:
+    """What `sharded` says to workers that all read the same part, and to those with seeds of their own."""
+    worker, messages = tfopt.distribute.worker_index(strategy), []
+    for wrong in ({"shard": (0, 2)}, {"shard": (worker, 2), "seed": worker}):
+
+        def make(size: int, shard: tuple[int, int], wrong: dict = wrong) -> tf.data.Dataset:
+            return tfopt.data.pipeline(exactness.images(), size, image_size=2, **wrong)
+
+        try:
+            tfopt.distribute.sharded(strategy, make, 16)
+        except ValueError as error:
+            messages.append(str(error))
+    return messages
 
 
 def masks(strategy: tf.distribute.Strategy) -> list[np.ndarray]:
