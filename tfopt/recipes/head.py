@@ -14,7 +14,6 @@ ENOUGH_EXAMPLES = 6000  # augmented views of each image are made until there are
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-4
-DROPOUT = 0.2
 
 Examples = tuple[np.ndarray, np.ndarray]
 
@@ -47,7 +46,7 @@ def compute_features(
 ) -> tuple[Examples, Examples]:
     """(features, one-hot labels) of the training views and of the validation split."""
     # In inference a dropout in front of the head passes its input on, so the head's input is the feature.
-    extractor = keras.Model(model.inputs, head.input)
+    extractor = keras.Model(model.input, head.input)
     extract = tf.function(lambda images: extractor(images, training=False), reduce_retracing=True)
     passes = [setting.plain("validation"), setting.plain("train")]
     if setting.config.augment is not None:
@@ -74,7 +73,7 @@ def fit_head(
     probe = keras.Sequential(
         [
             keras.Input(train[0].shape[1:]),
-            keras.layers.Dropout(DROPOUT),
+            keras.layers.Dropout(config.dropout),
             keras.layers.Dense(head.units, kernel_initializer="zeros"),
         ]
     )
