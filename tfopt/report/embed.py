@@ -55,5 +55,5 @@ def _features(model: keras.Model, images: np.ndarray) -> np.ndarray:
         copy = keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
         model = copy
-    features = keras.Model(model.input, model.layers[-1].input).predict(images, verbose=0)
+    features = keras.Model(model.inputs[0], model.layers[-1].input).predict(images, verbose=0)
     return features.reshape(len(features), -1)

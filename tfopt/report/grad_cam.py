@@ -44,7 +44,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, class_indices: Sequence[int
         copy = keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
         model = copy
-    probe = keras.Model(model.input, [_last_feature_map(model), _logits(model)])
+    probe = keras.Model(model.inputs[0], [_last_feature_map(model), _logits(model)])
     batch = tf.convert_to_tensor(images)
     indices = tf.convert_to_tensor(class_indices, "int32")
     with tf.GradientTape() as tape:
