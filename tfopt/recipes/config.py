@@ -16,6 +16,7 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **metadata})
 
 
+OPTIMIZERS, SCHEDULES = ("adamw", "lion", "sgd"), ("cosine", "linear", "constant")
 QUANTIZATIONS = ("int8", "dynamic", "float16", "int16x8")
 _SMALLEST_ALPHA = {"mobilenet": 0.25, "mobilenet_v2": 0.35}  # V3: 0.75; with ImageNet weights
 _AUGMENTATIONS = ("auto", "light", "standard", "strong")
@@ -44,6 +45,12 @@ class FinetuneConfig:
             the top, in (0, 1].
         batch_size: Images per update, >= 1.
         learning_rate: Peak rate of the second stage. None: 5e-4 for a pretrained model, 3e-3 from scratch.
+        optimizer: "adamw", "lion" or "sgd" (momentum 0.9). Lion wants a fifth of AdamW's learning rate, SGD
+            ten times it.
+        weight_decay: Of kernels, decoupled, >= 0.
+        schedule: How the rate falls after warm-up: "cosine", "linear" (both to zero) or "constant".
+        warmup: Share of the updates in which the rate rises to its peak, in [0, 1).
+        dropout: Share of the features dropped before the classifier, in [0, 1). None: 0.2; SqueezeNet: 0.5.
         label_smoothing: In [0, 1).
         augment: "light", "standard" or "strong" presets of `tfopt.data.Augment`, an `Augment`, or None.
             "auto": "standard" for photographs, small shifts, turns and zooms for images below 96 pixels.
@@ -73,6 +80,11 @@ class FinetuneConfig:
     unfreeze: float = option(0.5, "share of the layers, from the top, that train in the second stage")
     batch_size: int = option(32, "images per update")
     learning_rate: float = option(None, "peak learning rate of the second stage")
+    optimizer: str = option("adamw", "rule of the updates", choices=OPTIMIZERS)
+    weight_decay: float = option(1e-2, "decay of the kernels")
+    schedule: str = option("cosine", "how the learning rate falls", choices=SCHEDULES)
+    warmup: float = option(0.1, "share of the updates in which the learning rate rises")
+    dropout: float = option(None, "share of the features that are dropped before the classifier")
     label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
     augment: Any = option("auto", "how training images are varied", choices=(*_AUGMENTATIONS, "none"))
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
@@ -98,7 +110,10 @@ class FinetuneConfig:
         for name in ("head_epochs", "batch_size", "compress_epochs"):
             _checks.check_integer(name, getattr(self, name), minimum=1)
         _checks.check_number("unfreeze", self.unfreeze, minimum=0, maximum=1, open_minimum=True)
-        for name in ("label_smoothing", "sparsity"):
+        _checks.check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _checks.check_choice("schedule", self.schedule, SCHEDULES)
+        _checks.check_number("weight_decay", self.weight_decay, minimum=0)
+        for name in ("label_smoothing", "sparsity", "warmup", "dropout"):
             if getattr(self, name) is not None:
                 _checks.check_number(name, getattr(self, name), minimum=0, maximum=1, open_maximum=True)
         if not isinstance(self.augment, data.Augment):
@@ -143,6 +158,7 @@ class FinetuneConfig:
             epochs=(16 if pretrained else 20) if self.epochs is None else self.epochs,
             learning_rate=self.learning_rate or (5e-4 if pretrained else 3e-3),
             unfreeze=self.unfreeze if pretrained else 1.0,
+            dropout=(0.5 if self.model == "squeezenet" else 0.2) if self.dropout is None else self.dropout,
         )
 
     @property
@@ -157,13 +173,14 @@ class FinetuneConfig:
             copy.set_weights(self.model.get_weights())
             return copy
         if self.model == "squeezenet":
-            return models.squeezenet(classes, image_size=self.image_size)
+            return models.squeezenet(classes, image_size=self.image_size, dropout=self.dropout)
         return models.mobilenet(
             self.model,
             classes,
             image_size=self.image_size,
             alpha=self.alpha,
             weights=self.weights,
+            dropout=self.dropout,
             stem_stride=1 if self.weights is None and max(image_shape(self.image_size)) < _SMALL_IMAGE else 2,
         )
 

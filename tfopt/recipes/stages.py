@@ -1,17 +1,17 @@
 """Stages 2 to 4: all layers, pruning, and quantization-aware training."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from tfopt import callbacks, compress, optimizers, schedules
 from tfopt.recipes.best import KeepBest
+from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import BatchProgress
 from tfopt.recipes.setting import Setting
 
 LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
-WEIGHT_DECAY = 1e-2
-WARMUP = 0.1  # share of the updates
 PRUNING_RATE = 0.5  # of the second stage's learning rate
 QUANTIZATION_RATE = 0.05  # likewise: enough to settle the ranges, too little to forget
 
@@ -69,13 +69,12 @@ def fit(
     extra: Sequence[keras.callbacks.Callback] = (),
     keep_best: bool = True,
 ) -> History:
-    """Compiles with AdamW, warm-up and cosine decay, and trains with validation after every epoch."""
+    """Compiles with the optimizer and schedule of the options; trains with validation after every epoch."""
     train, validation = setting.training(), setting.plain("validation")
     updates = epochs * len(train)
-    decay = keras.optimizers.schedules.CosineDecay(learning_rate, updates)
-    rate = schedules.Warmup(decay, max(1, int(WARMUP * updates)))
+    rate = rate_of(setting.config, learning_rate, updates)
     with setting.strategy.scope():
-        optimizer = optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY)
+        optimizer = optimizer_of(setting.config, rate)
         model.compile(
             optimizers.ParameterGroups(optimizer, groups),
             keras.losses.CategoricalCrossentropy(label_smoothing=setting.config.label_smoothing),
@@ -109,6 +108,25 @@ def fit(
                 best.restore()
             raise
     return history
+
+
+def rate_of(config: FinetuneConfig, peak: float, updates: int) -> Any:
+    """Warm-up to the peak, then the schedule."""
+    decays = {
+        "cosine": keras.optimizers.schedules.CosineDecay(peak, updates),
+        "linear": keras.optimizers.schedules.PolynomialDecay(peak, updates, end_learning_rate=0.0),
+        "constant": peak,
+    }
+    decay = decays[config.schedule]
+    return schedules.Warmup(decay, max(1, int(config.warmup * updates))) if config.warmup else decay
+
+
+def optimizer_of(config: FinetuneConfig, rate: Any) -> keras.optimizers.Optimizer:
+    """The optimizer that the options name."""
+    if config.optimizer == "sgd":
+        return optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+    kind = {"adamw": optimizers.AdamW, "lion": optimizers.Lion}[config.optimizer]
+    return kind(rate, weight_decay=config.weight_decay)
 
 
 def freeze_below(model: keras.Model, share: float) -> None:
