@@ -4,23 +4,25 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, final
 
 import keras
 
 from tfopt import _batch_norm, callbacks, distribute, optimizers
 from tfopt import compress as parts
-from tfopt._keras_internals import leaf_layers
 from tfopt.recipes import stages
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.compress_config import CompressConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import Run, counts_text, identity, load_images
+from tfopt.recipes.run import Run, counts_text, identity, load_images, unfreeze
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 
-CLUSTERING_RATE = 0.1  # of the learning rate: the values are means of many weights already
+# Shares of the learning rate: what was slimmed learns nearly anew, clustered values are means of weights.
+SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 3.0, 1.0, 0.1
+SAMPLE = 16  # batches for batch-norm statistics
 STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
 
 
@@ -53,7 +55,8 @@ def compress(
     """Makes a trained image classifier small and fast, verifies the file and writes a report.
 
     In this order, as asked for, each with a training of its own that keeps what came before: channels are
-    removed, kernels pruned, kernels clustered, the model quantized. Then it is exported, and every step is
+    removed, kernels pruned, kernels clustered, the model quantized. In the first three the model as it was
+    is the teacher. Then it is exported, and every step is
     measured on the test split. A run that was interrupted goes on where it was.
 
     Args:
@@ -105,56 +108,55 @@ def compress(
 
 
 def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model:
-    """The float model after all steps that it was asked for."""
+    """The float model after all steps that it was asked for; the model it was is the teacher of each."""
 
     def start() -> keras.Model:
         with run.setting.strategy.scope():
-            model = keras.models.load_model(path, compile=False)
-        model.trainable = True
-        return model
+            return keras.models.load_model(path, compile=False)
 
     def slimmed() -> keras.Model:
+        model = start()
+        unfreeze(model)
         with run.setting.strategy.scope():
-            return parts.slim(start(), config.keep, criterion="l2")
+            return parts.slim(model, config.keep, criterion="l2")
 
+    teacher = start()
     make: Callable[[], keras.Model] = start
     if config.keep is not None:
-        make = run.stage("slimming", slimmed, train_slimmed)
+        make = run.stage("slimming", slimmed, partial(train_slimmed, teacher=teacher))
     if config.sparsity:
-        train = _trainer("pruning", stages.PRUNING_RATE, lambda: parts.Pruning(config.sparsity or 0.0))
-        make = run.stage("pruning", make, train)
+        pruning = parts.Pruning(config.sparsity, teacher=teacher)
+        make = run.stage("pruning", make, partial(train_with, pruning, PRUNING_RATE, "pruning"))
     if config.clusters:
-        train = _trainer("clustering", CLUSTERING_RATE, lambda: parts.Clustering(config.clusters or 2))
+        clustering = parts.Clustering(config.clusters, teacher=teacher)
+        train = partial(train_with, clustering, CLUSTERING_RATE, "clustering")
         make = run.stage("clustering", make, train)
     model = make()
-    model.trainable = True
+    unfreeze(model)
     return model
 
 
-def train_slimmed(model: keras.Model, setting: Setting) -> stages.History:
+def train_slimmed(model: keras.Model, setting: Setting, teacher: keras.Model) -> stages.History:
     """Trains all of what is left, with batch-norm statistics of its own from the start."""
-    sample = setting.training(shuffle=False).take(16)
+    sample = setting.training(shuffle=False).take(SAMPLE)
     _batch_norm.reestimate(model, sample)
     decay = max(0.0, 1 - 1 / len(setting.training()))
     averaging = callbacks.WeightAveraging(decay=decay, batch_norm_data=sample)
-    config, groups = setting.config, optimizers.no_decay_on_norm_and_bias(model)
-    rate = config.learning_rate
-    return stages.fit(model, setting, "slimming", config.compress_epochs, rate, groups, [averaging])
+    rate, groups = SLIMMING_RATE * setting.config.learning_rate, optimizers.no_decay_on_norm_and_bias(model)
+    extra = [averaging, parts.Distillation(teacher)]
+    return stages.fit(model, setting, "slimming", setting.config.compress_epochs, rate, groups, extra)
 
 
-def _trainer(
-    title: str, rate: float, make_callback: Callable[[], keras.callbacks.Callback]
-) -> Callable[[keras.Model, Setting], stages.History]:
-    """A training with one callback, batch-norm layers as they are; keeps the last epoch."""
-
-    def train(model: keras.Model, setting: Setting) -> stages.History:
-        for layer in leaf_layers(model):
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-        config, groups = setting.config, optimizers.no_decay_on_norm_and_bias(model)
-        epochs, rates = config.compress_epochs, rate * config.learning_rate
-        return stages.fit(model, setting, title, epochs, rates, groups, [make_callback()], keep_best=False)
-
-    return train
+def train_with(
+    callback: keras.callbacks.Callback, share: float, title: str, model: keras.Model, setting: Setting
+) -> stages.History:
+    """Trains all layers at a share of the learning rate; keeps the last epoch, with fresh statistics."""
+    unfreeze(model)
+    rate, groups = share * setting.config.learning_rate, optimizers.no_decay_on_norm_and_bias(model)
+    epochs = setting.config.compress_epochs
+    history = stages.fit(model, setting, title, epochs, rate, groups, [callback], keep_best=False)
+    _batch_norm.reestimate(model, setting.training(shuffle=False).take(SAMPLE))
+    return history
 
 
 def _classifier(model: str | pathlib.Path) -> Classifier:

@@ -20,8 +20,8 @@ class CompressConfig:
             None: a float file.
         epochs: Of each of these trainings, >= 1.
         batch_size: Images per update, >= 1.
-        learning_rate: Peak rate after channels were removed, > 0; pruning, clustering and quantization
-            train at 0.3, 0.1 and 0.03 of it.
+        learning_rate: Peak rate of pruning, > 0. What lost channels trains at three times of it, clustering
+            and quantization at 0.1 and 0.03.
         label_smoothing: In [0, 1).
         augment: As in `FinetuneConfig`.
         strategy: Name for `tfopt.distribute.make_strategy`.
@@ -39,9 +39,9 @@ class CompressConfig:
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
     clusters: int | None = option(None, "distinct values of each kernel, such as 16")
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
-    epochs: int = option(4, "epochs of training after each of these changes")
+    epochs: int = option(8, "epochs of training after each of these changes")
     batch_size: int = option(32, "images per update")
-    learning_rate: float = option(1e-3, "peak learning rate after channels were removed")
+    learning_rate: float = option(1e-3, "peak learning rate of pruning; the other trainings follow it")
     label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
     augment: Any = option("auto", "how images are varied", choices=("auto", "light", "standard", "strong"))
     strategy: str = option("auto", "devices to train on", choices=("auto", "cpu", "gpu", "mirrored"))

@@ -122,3 +122,9 @@ def identity(options: dict[str, Any], images: data.ImageDataset) -> dict[str, An
     options = {name: value for name, value in options.items() if name not in ("output", "overwrite")}
     packages = {name: version(name) for name in ("tfopt", "tensorflow", "keras")}
     return {**options, **packages, "classes": images.class_names, "counts": images.class_counts}
+
+
+def unfreeze(model: keras.Model) -> None:
+    """Makes every layer trainable."""
+    model.trainable = False  # Keras ignores True where the model's own flag is True, whatever its layers' are
+    model.trainable = True
