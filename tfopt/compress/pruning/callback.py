@@ -187,4 +187,6 @@ def prunable_kernels(
         raise ValueError(
             "The model must be built before it is pruned. Call it on a batch or give it an `Input`."
         )
+    if not set(names) - excluded:
+        raise ValueError(f"No convolution or dense layer is left to compress. Found {names}, all excluded.")
     return {layer.name: layer.kernel for layer in layers if layer.name not in excluded}
