@@ -32,7 +32,12 @@ def photos(tmp_path):
 
 
 def test_the_command_runs_what_the_search_found(photos, tmp_path):
-    space = {"learning_rate": [1e-3], "augment": [tfopt.data.Augment(flip="horizontal")]}
+    space = {
+        "learning_rate": [1e-3],
+        "optimizer": ["lion"],
+        "schedule": ["linear"],
+        "augment": [tfopt.data.Augment(flip="horizontal")],
+    }
     options = dict(tuner="grid", config=TINY, output=tmp_path / "search", progress=QUIET)
     result = tfopt.tune.search(str(photos), space, **options)
     assert set(result.best.metrics) == {"accuracy", "bytes", "bytes_zipped", "latency_ms"}
@@ -44,7 +49,11 @@ def test_the_command_runs_what_the_search_found(photos, tmp_path):
     best = str(tmp_path / "search" / "best.json")
     assert main(["finetune", "--data", str(photos), "--config", best, "--output", str(output)]) == 0
     config = json.loads((output / "run.json").read_text())["identity"]
-    assert config["learning_rate"] == 1e-3 and config["augment"] == {"flip": "horizontal"}
+    assert (
+        config["learning_rate"] == 1e-3
+        and config["optimizer"] == "lion"
+        and config["augment"] == {"flip": "horizontal"}
+    )
     assert config["quantization"] is None and config["epochs"] == 1 and (output / "model.tflite").exists()
 
 

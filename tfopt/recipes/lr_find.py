@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfopt import callbacks, data, optimizers
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.stages import LOWEST_MULTIPLIER, WEIGHT_DECAY, freeze_below
+from tfopt.recipes.stages import LOWEST_MULTIPLIER, freeze_below, optimizer_of
 
 
 def find_learning_rate(
@@ -81,7 +81,7 @@ def _compiled(config: FinetuneConfig, classes: int) -> keras.Model:
         *optimizers.no_decay_on_norm_and_bias(model),
     ]
     model.compile(
-        optimizers.ParameterGroups(optimizers.AdamW(1e-3, weight_decay=WEIGHT_DECAY), groups),
+        optimizers.ParameterGroups(optimizer_of(config, 1e-3), groups),
         keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
     )
     return model

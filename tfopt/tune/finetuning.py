@@ -26,13 +26,17 @@ def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
     """The settings that decide most about the result, with the range that is worth trying.
 
     What a configuration rules out is left out: the width of a network whose weights are a file, the
-    depth of unfreezing where all layers start from random weights.
+    depth of unfreezing where all layers start from random weights. The optimizer, the schedule and the
+    quantization can be searched too; they are left as they are unless the space names them.
     """
     resolved = config.resolved(_size(images))
     photographs = resolved.image_size >= _SMALL_IMAGE
     space: dict[str, Range | list[Any]] = {
         "learning_rate": Range(3e-4, 1e-2, log=True),
         "batch_size": [16, 32, 64],
+        "weight_decay": Range(1e-4, 1e-1, log=True),
+        "warmup": [0.0, 0.1, 0.3],
+        "dropout": [0.0, 0.2, 0.5],
         "label_smoothing": [0.0, 0.1, 0.2],
         "augment": ["light", "standard", "strong", None] if photographs else ["auto", None],
     }
@@ -65,6 +69,11 @@ def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
         raise ValueError(message("data", "a data set with a validation split", images.class_counts, fix))
     counts = {**images.class_counts, "test": images.class_counts["validation"]}
     return dataclasses.replace(images, test=images.validation, class_counts=counts)
+
+
+def epochs_of(images: ImageDataset, config: FinetuneConfig) -> int:
+    """The epochs of the second stage."""
+    return max(1, config.resolved(_size(images)).epochs)
 
 
 def evaluate_finetuning(

@@ -12,7 +12,7 @@ from tfopt._checks import check_choice, check_integer, check_number
 from tfopt._optional import require
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.tune.finetuning import check_settings, default_space, evaluate_finetuning, held_back
+from tfopt.tune.finetuning import check_settings, default_space, epochs_of, evaluate_finetuning, held_back
 from tfopt.tune.journal import Journal, Trial
 from tfopt.tune.objective import Objective
 from tfopt.tune.report import write_search_report
@@ -20,6 +20,7 @@ from tfopt.tune.result import SearchResult
 from tfopt.tune.space import Range, Space, check_space, describe, hyperparameters, values_of
 from tfopt.tune.tuner import TUNERS, is_worker, make_oracle, run_trials
 
+_EPOCHS = 9  # the most of Hyperband: trainings of 1, 3 and 9
 Evaluate = Callable[[dict[str, Any], int | None], Mapping[str, float]]
 
 
@@ -31,7 +32,7 @@ def search(
     objective: str | Objective = "accuracy",
     trials: int = 20,
     seconds: float | None = None,
-    epochs: int = 9,
+    epochs: int | None = None,
     config: FinetuneConfig | None = None,
     evaluate: Evaluate | None = None,
     output: str | pathlib.Path = "runs/search",
@@ -56,8 +57,8 @@ def search(
         objective: Name of a metric of the trials, or an `Objective` with a trade-off.
         trials: Most trials to run, >= 1.
         seconds: Wall time after which no new trial begins; None sets no limit.
-        epochs: The longest training that Hyperband gives to a trial, >= 1; the other tuners leave the
-            epochs to the settings.
+        epochs: The longest training that Hyperband gives to a trial, >= 1. None: that of the main job, or 9
+            with `evaluate`. The other tuners leave the epochs to the settings.
         config: Settings of the main job that are not searched.
         evaluate: Trains and scores: (values, epochs or None) -> metrics. Any model, optimizer and callback
             fits in it. An exception or a NaN makes a failed trial, not the end of the search.
@@ -84,7 +85,8 @@ def search(
     """
     check_choice("tuner", tuner, TUNERS)
     check_integer("trials", trials, minimum=1)
-    check_integer("epochs", epochs, minimum=1)
+    if epochs is not None:
+        check_integer("epochs", epochs, minimum=1)
     if seconds is not None:
         check_number("seconds", seconds, minimum=0, open_minimum=True)
     wanted = Objective(objective) if isinstance(objective, str) else objective
@@ -94,6 +96,7 @@ def search(
         checked = check_settings(check_space(default_space(fixed, images) if space is None else space))
         data, kept = images.class_counts, fixed.to_dict()
         evaluate = evaluate_finetuning(images, fixed, checked, folder)
+        epochs = epochs or epochs_of(images, fixed)
     else:
         checked = check_space(space)
     header = {"space": describe(checked), "tuner": tuner, "seed": seed, "epochs": epochs, "data": data}
@@ -105,7 +108,7 @@ def search(
         tuner,
         hyperparameters(checked),
         direction=str(wanted.direction),
-        epochs=epochs,
+        epochs=epochs or _EPOCHS,
         seed=seed,
         has_budget=lambda count: count < trials and time.monotonic() < until,
     )
