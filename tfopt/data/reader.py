@@ -33,6 +33,7 @@ class Reader(abc.ABC):
 
     def __init__(self, source: Any, order: Order, augment: Augment | None, classes: int | None) -> None:
         self.source, self.order, self.augment, self.classes = source, order, augment, classes
+        self.mixes = augment is not None and augment.mixes
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
         """The batches of an epoch; zeros in front of `first_batch`."""
@@ -42,23 +43,34 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        """(image, label, epoch, index) in the order of the epoch; zeros in front of `first`."""
+        """(image, label) in the order of the epoch, with epoch and index for mixing; zeros before `first`."""
 
     def mixed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """What the model gets of batches of `examples`."""
+        augment, classes = self.augment, self.classes
+        if augment is None or classes is None or not self.mixes:
+            return batches
 
         def mix(images: tf.Tensor, labels: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
-            if self.augment is None or self.classes is None or not self.augment.mixes:
-                return images, labels
             where = {"seed": self.order.seed, "epoch": epoch, "index": index}
-            return self.augment.batch(images, labels, classes=self.classes, **where)
+            return augment.batch(images, labels, classes=classes, **where)
 
         return batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _changed(self, image: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    def _example(self, image: tf.Tensor, label: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
+        """Augments one image (or none of a batch), and keeps what mixing needs."""
         if self.augment is None:
-            return tf.cast(image, tf.float32)
-        return self.augment.image(image, seed=self.order.seed, epoch=epoch, index=index)
+            image = tf.cast(image, tf.float32)
+        else:
+            image = self.augment.image(image, seed=self.order.seed, epoch=epoch, index=index)
+        return (image, label, epoch, index) if self.mixes else (image, label)
+
+    def _zeros(self, shape: tuple[int, ...], label: tf.TensorSpec) -> tf.data.Dataset:
+        """One example of zeros, or one batch."""
+        images = tf.zeros((*shape, *self.source.image_size, 3))
+        number = tf.zeros(shape, tf.int64)
+        zeros = (images, tf.zeros((*shape, *label.shape), label.dtype))
+        return tf.data.Dataset.from_tensors((*zeros, number, number) if self.mixes else zeros)
 
 
 @final
@@ -70,29 +82,27 @@ class IndexReader(Reader):
         if self.augment is not None or not self.source.reads_batches:
             return super().epoch(epoch, first_batch)
         size = self.order.batch_size
-        places = tf.data.Dataset.range(self.order.length).batch(size, self.order.drop_remainder)
-        return self.mixed(self._read(places, epoch, first_batch * size))
+        places = tf.data.Dataset.range(first_batch * size, self.order.length)
+        zeros = self._zeros((size,), self._label).repeat(first_batch)
+        return zeros.concatenate(self._read(places.batch(size, self.order.drop_remainder), epoch))
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         """Reads each place of the epoch."""
-        return self._read(tf.data.Dataset.range(self.order.length), epoch, first)
+        zeros = self._zeros((), self._label).repeat(first)
+        return zeros.concatenate(self._read(tf.data.Dataset.range(first, self.order.length), epoch))
 
-    def _read(self, places: tf.data.Dataset, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+    @property
+    def _label(self) -> tf.TensorSpec:
+        return tf.TensorSpec(self.source.labels.shape[1:], self.source.labels.dtype)
+
+    def _read(self, places: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
         """Of one place, or of the places of a batch, each."""
         labels = tf.constant(self.source.labels)
 
         def read(place: tf.Tensor) -> Any:
             index = self.order.index(place, epoch)
-
-            def example() -> tuple[tf.Tensor, tf.Tensor]:
-                image = self.source.image(self.source.locate(index, epoch))
-                return self._changed(image, epoch, index), tf.gather(labels, index)
-
-            def nothing() -> tuple[tf.Tensor, tf.Tensor]:
-                shape = tf.concat([tf.shape(index), [*self.source.image_size, 3]], 0)
-                return tf.zeros(shape), tf.zeros_like(tf.gather(labels, index))
-
-            return *tf.cond(tf.reduce_all(place < first), nothing, example), epoch, index
+            image = self.source.image(self.source.locate(index, epoch))
+            return self._example(image, tf.gather(labels, index), epoch, index)
 
         return places.map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -103,25 +113,19 @@ class StreamReader(Reader):
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         """Runs through the records in front of `first` without decoding them."""
-        order, label = self.order, self.source.label
+        order = self.order
         records = self.source.shuffled(order.seed, epoch) if order.shuffle else self.source.stored(None)
         if order.workers > 1:
             records = records.enumerate().filter(lambda place, _: order.is_mine(place))
             records = records.map(lambda _, record: record)
 
-        def read(place: tf.Tensor, record: Any) -> Any:
-            index, content = record
+        def read(index: tf.Tensor, record: Any) -> Any:
+            image, label = self.source.read(record)
+            return self._example(image, label, epoch, index)
 
-            def example() -> tuple[tf.Tensor, tf.Tensor]:
-                image, own_label = self.source.read(content)
-                return self._changed(image, epoch, index), own_label
-
-            def nothing() -> tuple[tf.Tensor, tf.Tensor]:
-                return tf.zeros([*self.source.image_size, 3]), tf.zeros(label.shape, label.dtype)
-
-            return *tf.cond(place < first, nothing, example), epoch, index
-
-        return records.take(order.length).enumerate().map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        records = records.take(order.length).skip(first)
+        examples = records.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._zeros((), self.source.label).repeat(first).concatenate(examples)
 
 
 @final
