@@ -141,7 +141,12 @@ def test_dead_channels_of_large_models(name):
 
 
 def test_the_small_model_trains_saves_and_loads(tmp_path):
-    small = slim(residual(), keep=0.5)
+    model = residual()
+    for layer in model.layers[:6]:
+        layer.trainable = False
+    small = slim(model, keep=0.5)
+    assert len(small.trainable_weights) > len(model.trainable_weights)
+    assert all(layer.trainable for layer in small.layers) and not model.layers[1].trainable
     small.compile("adam", "sparse_categorical_crossentropy")
     small.fit(IMAGES, np.arange(16) % 5, verbose=0)
     small.save(tmp_path / "small.keras")

@@ -57,7 +57,7 @@ def slim(
             The model must be compiled with its loss.
 
     Returns:
-        A flat `keras.Model`. Not compiled.
+        A flat `keras.Model`. Not compiled. All its layers are trainable, also those that were frozen.
 
     Raises:
         ValueError: not exactly one budget, a value out of its bounds, a budget below what one channel per
@@ -162,7 +162,8 @@ def _rebuilt(graph: Graph, channels: Channels, kept: np.ndarray) -> keras.Model:
         if not isinstance(call.operation, keras.layers.Layer):
             return call.operation(*args, **kwargs)
         if call.name not in layers:
-            config = {**call.operation.get_config(), "name": call.name, **_sizes(channels, kept, call)}
+            config = {**call.operation.get_config(), "name": call.name, "trainable": True}
+            config.update(_sizes(channels, kept, call))
             layers[call.name] = type(call.operation).from_config(config)
         return layers[call.name](*args, **kwargs)
 
