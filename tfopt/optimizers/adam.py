@@ -9,7 +9,7 @@ from tfopt.optimizers._adam import AdamRule
 
 @keras.saving.register_keras_serializable(package="tfopt")
 class Adam(AdamRule):
-    """Adam, a step size per weight from running moments: Keras's Adam by one fused kernel per variable.
+    """Adam, a step size per weight from running moments: Keras's Adam by fused kernels.
 
     A good first choice for most networks. To regularise the weights prefer `AdamW`.
 
@@ -18,7 +18,7 @@ class Adam(AdamRule):
         alpha = learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t)
         w = w - alpha * m / (sqrt(v) + epsilon)
 
-    Memory: 2 slots, 3 with `amsgrad`. Cost: elementwise, one kernel.
+    Memory: 2 slots, 3 with `amsgrad`. Cost: elementwise, one kernel; three smaller ones on middle sizes.
 
     Args:
         learning_rate: Float >= 0 or a learning rate schedule.
