@@ -51,8 +51,14 @@ class Disturbance(keras.layers.Layer):
         return x
 
 
-@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"steps_per_execution": 3}])
-@pytest.mark.parametrize("trained", [False, True])
+EAGER, SEVERAL = {"run_eagerly": True}, {"steps_per_execution": 3}
+FULL = [(False, {}), (False, EAGER), (True, EAGER), (True, SEVERAL)]
+
+
+@pytest.mark.parametrize(
+    ("trained", "options"),
+    [(True, {}), (False, SEVERAL), *(pytest.param(*case, marks=pytest.mark.full) for case in FULL)],
+)
 def test_leaves_everything_as_it_was(options, trained):
     plain, tested = make(**options), make(**options)
     for model in (plain, tested):

@@ -88,7 +88,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+BY_DEFAULT = ("accumulation", "accumulation on replicas", "replicas inside Lookahead")
+FULL = pytest.mark.full
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in BY_DEFAULT else [FULL]) for c in CASES])
 def test_equals_the_definition(case, request):
     optimizer, batch, size, parts, replicas = CASES[case]
     strategy = request.getfixturevalue("two_replicas") if replicas == 2 else tf.distribute.get_strategy()
@@ -103,9 +107,10 @@ def test_equals_the_definition(case, request):
     np.testing.assert_array_equal(model.get_weights()[0], plain.get_weights()[0])
 
 
-@pytest.mark.parametrize(
-    "option", [{"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 3}]
-)
+OTHERS = ({"run_eagerly": True}, {"steps_per_execution": 3})
+
+
+@pytest.mark.parametrize("option", [{"jit_compile": True}, *(pytest.param(o, marks=FULL) for o in OTHERS)])
 def test_in_every_mode(option):
     model = make(GradientAccumulation(sgd(), 3), **option)
     scales, _ = by_hand(model.get_weights(), 12, 3)

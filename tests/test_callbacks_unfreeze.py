@@ -62,9 +62,10 @@ OPTIMIZERS = {
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [
-        *((name, {}) for name in OPTIMIZERS),
-        ("tfopt", {"jit_compile": True}),
+        ("keras", {}),
         ("wrapped", {"steps_per_execution": 2}),
+        *(pytest.param(name, {}, marks=pytest.mark.full) for name in ("tfopt", "wrapped")),
+        pytest.param("tfopt", {"jit_compile": True}, marks=pytest.mark.full),
     ],
 )
 def test_stages_by_pattern_and_share(optimizer, options):
@@ -119,6 +120,7 @@ def test_a_model_saved_after_the_last_stage_keeps_its_optimizer(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.full
 def test_resume_in_any_stage(tmp_path):
     class Stop(Exception):
         pass
