@@ -7,6 +7,7 @@ from typing import Any
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command and its actions."""
     command = commands.add_parser(
         "data",
         help="what is wrong with these images?",
@@ -28,6 +29,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(parsed: argparse.Namespace) -> int:
+    """Prints what `check_images` finds; 1 if something spoils training."""
     from tfopt.data import check_images
 
     found = check_images(parsed.directory, min_size=parsed.min_size, progress=True)
