@@ -116,7 +116,7 @@ def compare(name: str, task: Task, options: argparse.Namespace) -> None:
     schedules = {
         f"fixed {SMALL}": S.Steps({0: SMALL}),
         f"fixed {LARGE}": S.Steps({0: LARGE}),
-        f"{SMALL} to {LARGE}": S.doubling(SMALL, LARGE, samples, share=0.5),
+        f"{SMALL} to {LARGE}": S.doubling(SMALL, LARGE, samples, share=options.share),
     }
     methods = {title: Method(task, schedule, options) for title, schedule in schedules.items()}
     for method in methods.values():
@@ -141,13 +141,17 @@ def main() -> None:
     """Prints a table for each task."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three epochs, one seed")
+    parser.add_argument("--share", type=float, default=0.5, help="of the run, in which the batch grows")
     parser.add_argument("--task", choices=("digits", "flowers"), help="one of the two")
     options = parser.parse_args()
     options.seeds = 1 if options.quick else 3
     if options.task != "flowers":
         options.rate, options.epochs = 3e-3, 3 if options.quick else 12
         compare("digits", digits(), options)
-    if options.task != "digits" and os.environ.get("TFOPT_FLOWERS") and os.environ.get("TFOPT_WEIGHTS"):
+    named = "TFOPT_FLOWERS" in os.environ and "TFOPT_WEIGHTS" in os.environ
+    if options.task == "flowers" and not named:
+        parser.error("flowers need the folder TFOPT_FLOWERS and the file TFOPT_WEIGHTS")
+    if options.task != "digits" and named:
         options.rate, options.epochs = 1e-3, 3 if options.quick else 6
         compare("flowers", flowers(), options)
 
