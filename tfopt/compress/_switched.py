@@ -11,7 +11,7 @@ from tfopt.compress._graph import Call, Graph
 from tfopt.compress.quantization import FakeQuantize, quantize_aware
 from tfopt.compress.quantization.rules import AFFINE, WEIGHTED
 
-_PLAIN = {quantized: plain for plain, quantized in {**WEIGHTED, **AFFINE}.items()}
+_PLAIN: dict[type, Any] = {quantized: plain for plain, quantized in {**WEIGHTED, **AFFINE}.items()}
 
 
 @final
@@ -22,7 +22,7 @@ class Switch(keras.layers.Layer):
         fixed: A fixed range, or None to measure it.
     """
 
-    def __init__(self, fixed: tuple[float, float] | None, **kwargs: Any) -> None:
+    def __init__(self, fixed: tuple[Any, Any] | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         low, high = fixed or (0.0, 0.0)
         self.low, self.high, self.on = tf.Variable(low), tf.Variable(high), tf.Variable(False)
@@ -53,7 +53,7 @@ class Switched:
     """
 
     def __init__(self, model: keras.Model, skip: Sequence[str], batches: list[np.ndarray]) -> None:
-        self.layers: dict[str, keras.layers.Layer] = {}
+        self.layers: dict[str, Any] = {}
         self.switches: dict[str | None, list[Switch]] = {}  # None: of the inputs, never on
         graph = Graph(quantize_aware(model, skip=skip))
         names = sorted((call.name for call in Graph(model).calls), key=len, reverse=True)
@@ -63,9 +63,9 @@ class Switched:
             if call.name in self.layers:
                 layer = self.layers[call.name]
                 layer.set_weights(call.operation.get_weights()[: len(layer.weights)])
-        self.kernels = {
-            name: layer.kernel for name, layer in self.layers.items() if isinstance(layer, tuple(WEIGHTED))
-        }
+        weighted = tuple(WEIGHTED)
+        kernels = [name for name, layer in self.layers.items() if isinstance(layer, weighted)]
+        self.kernels = {name: self.layers[name].kernel for name in kernels}
         for inputs in batches:
             self.model(inputs)
         self._function = tf.function(lambda x: self.model(x, training=False), reduce_retracing=True)

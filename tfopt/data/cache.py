@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_choice, check_integer, message
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
-from tfopt.data.balance import Rebalanced
+from tfopt.data.class_balance import Rebalanced
 from tfopt.data.decode import decode, resize, three_channels
 from tfopt.data.stream import Stream, stream_of
 

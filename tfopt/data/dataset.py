@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.data.access import RandomAccess, random_access_of
-from tfopt.data.balance import balance
 from tfopt.data.cache import cached, check_image_size
+from tfopt.data.class_balance import balance
 
 
 @final
