@@ -54,6 +54,8 @@ def test_the_whole_job_leaves_a_verified_file_and_a_report(run):
     page = result.report_path.read_text()
     assert page.lower().startswith("<!doctype html>")
     assert stored_class_names(output / "model.keras") == list(result.class_names)
+    kept = keras.models.load_model(output / "model.keras")
+    assert all(layer.trainable for layer in kept.layers)
     again = tfopt.FinetuneConfig.from_file(output / "config.json")
     assert again.sparsity == 0.5 and again == again.resolved(None), "nothing is left open"
     rows = json.loads((output / "comparison.json").read_text())["rows"]

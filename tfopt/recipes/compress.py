@@ -16,9 +16,10 @@ from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.compress_config import CompressConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import Run, counts_text, identity, load_images, unfreeze
+from tfopt.recipes.run import Run, counts_text, identity, load_images
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
+from tfopt.recipes.stages import unfreeze
 
 # Shares of the learning rate: what was slimmed learns nearly anew, clustered values are means of weights.
 SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 3.0, 1.0, 0.1

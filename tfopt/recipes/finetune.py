@@ -112,7 +112,6 @@ def _train(run: Run) -> tuple[keras.Model, keras.Model | None]:
     if config.sparsity:
         make = run.stage("pruning", make, stages.prune)
     model = make()
-    model.trainable = True
     run.keep(model)
     return model, run.quantize(model)
 

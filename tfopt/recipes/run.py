@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfopt import compress, data
+from tfopt._keras_internals import leaf_layers
 from tfopt.recipes import stages
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model, write_text
@@ -41,7 +42,8 @@ class Run:
             try:
                 history = train(model, self.setting)
             except KeyboardInterrupt:
-                self.keep(model)
+                if name != "quantization":  # whose float model is kept already
+                    self.keep(model)
                 raise
             record = StageRecord(name, history, time.perf_counter() - begun)
             self.folder.finish(record, model)
@@ -56,8 +58,13 @@ class Run:
             return keras.models.load_model(self.folder.model_path(name), compile=False)
 
     def keep(self, model: keras.Model) -> None:
-        """Saves the float model that the user gets."""
+        """Saves the float model that the user gets, with every layer trainable."""
+        layers = leaf_layers(model)
+        flags = [layer.trainable for layer in layers]
+        stages.unfreeze(model)
         save_model(model, self.folder.path / "model.keras", self.setting.images.class_names)
+        for layer, flag in zip(layers, flags):
+            layer.trainable = flag
 
     def quantize(self, model: keras.Model, preserve: str | None = None) -> keras.Model | None:
         """The model trained with quantization, if there is to be an int8 file."""
@@ -122,9 +129,3 @@ def identity(options: dict[str, Any], images: data.ImageDataset) -> dict[str, An
     options = {name: value for name, value in options.items() if name not in ("output", "overwrite")}
     packages = {name: version(name) for name in ("tfopt", "tensorflow", "keras")}
     return {**options, **packages, "classes": images.class_names, "counts": images.class_counts}
-
-
-def unfreeze(model: keras.Model) -> None:
-    """Makes every layer trainable."""
-    model.trainable = False  # Keras ignores True where the model's own flag is True, whatever its layers' are
-    model.trainable = True

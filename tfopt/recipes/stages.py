@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tfopt import callbacks, compress, optimizers, schedules
+from tfopt import _batch_norm, callbacks, compress, optimizers, schedules
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import BatchProgress
@@ -42,12 +42,16 @@ def train_all(model: keras.Model, setting: Setting) -> History:
 
 
 def prune(model: keras.Model, setting: Setting) -> History:
-    """Brings every large kernel to the wanted sparsity while training goes on; keeps the last epoch."""
+    """Brings every large kernel to the wanted sparsity while all layers train; keeps the last epoch."""
     config = setting.config
+    unfreeze(model)  # a pruned kernel that is frozen could not recover
     pruning = compress.Pruning(config.sparsity or 0.0)
     rate = PRUNING_RATE * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
-    return fit(model, setting, "pruning", config.compress_epochs, rate, groups, [pruning], keep_best=False)
+    epochs = config.compress_epochs
+    history = fit(model, setting, "pruning", epochs, rate, groups, [pruning], keep_best=False)
+    _batch_norm.reestimate(model, setting.training(shuffle=False).take(16))
+    return history
 
 
 def quantize(model: keras.Model, setting: Setting) -> History:
@@ -135,3 +139,9 @@ def freeze_below(model: keras.Model, share: float) -> None:
     first = len(weighted) - max(1, round(share * len(weighted)))
     for number, layer in enumerate(weighted):
         layer.trainable = number >= first and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def unfreeze(model: keras.Model) -> None:
+    """Makes every layer trainable."""
+    model.trainable = False  # Keras ignores True where the model's own flag is True, whatever its layers' are
+    model.trainable = True
