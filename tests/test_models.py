@@ -19,6 +19,7 @@ def test_pixels_in_probabilities_out(name):
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 64, 3)).astype("float32")
     probabilities = model(images).numpy()
     assert model.name == name and probabilities.shape == (2, 5)
+    assert isinstance(model.input, keras.KerasTensor), "a list makes Keras warn at every call"
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     rescalings = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
     assert [(r.scale, r.offset) for r in rescalings] == [(1 / 127.5, -1.0)]

@@ -78,7 +78,7 @@ def mobilenet(
         backbone = _without_stem_stride(backbone)
     if weights is not None and weights != "imagenet":
         _load_weights(backbone, pathlib.Path(weights), f"{name} with alpha={alpha}")
-    return keras.Model(backbone.input, classifier(backbone.output, classes, dropout), name=name)
+    return keras.Model(backbone.inputs[0], classifier(backbone.output, classes, dropout), name=name)
 
 
 def classifier(feature_map: keras.KerasTensor, classes: int, dropout: float) -> keras.KerasTensor:
