@@ -20,7 +20,7 @@ def main(folder: pathlib.Path) -> None:
         tf.data.Dataset.range(64).map(lambda n: (tf.cast([n], tf.float32) / 64, [1.0])).repeat().batch(4)
     )
     with strategy.scope():
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
         model.compile("sgd", "mse", jit_compile=False)
     history = model.fit(
         tfopt.distribute.prepare_remotely(examples), epochs=2, steps_per_epoch=10, verbose=0
