@@ -123,6 +123,18 @@ def check_resumes_bit_for_bit(case: Case):
         np.testing.assert_array_equal(x, y)
 
 
+def check_loads_a_state_saved_before_the_first_update(case: Case):
+    """What `load_model` of a model that was compiled but never trained does."""
+    store = {}
+    case.make().save_own_variables(store)
+    optimizer = case.make()
+    optimizer.build(variables())
+    before = values(optimizer.variables)
+    optimizer.load_own_variables(store)
+    for x, y in zip(before, values(optimizer.variables), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def check_state_is_as_documented(case: Case):
     if case.slots is None:
         return

@@ -98,9 +98,16 @@ def check_shapes(grads: Sequence[Any], variables: Sequence[Any]) -> None:
             )
 
 
-def check_store(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> None:
-    """A saved state fits: as many arrays as variables, each of the right shape."""
+def holds_state(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> bool:
+    """Whether a saved state fits: as many arrays as variables, each of the right shape.
+
+    False for one that was saved before the optimizer was built: it holds what every new one starts with.
+    """
     variables = optimizer.variables
+    if len(store.keys()) < len(variables) and not np.any(store["0"]):  # the number of updates
+        new = type(optimizer).from_config(optimizer.get_config())
+        if len(store.keys()) == len(new.variables):
+            return False
     if len(store.keys()) != len(variables):
         raise ValueError(
             f"The saved state holds {len(store.keys())} arrays, but `{optimizer.name}` has {len(variables)} "
@@ -113,3 +120,4 @@ def check_store(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any])
                 f"The saved state does not fit `{optimizer.name}`: `{variable.name}` has shape "
                 f"{tuple(variable.shape)}, the saved array {index} has {shape}. Nothing was loaded."
             )
+    return True

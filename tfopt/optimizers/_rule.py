@@ -203,8 +203,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads a saved state, of the same Keras optimizer too; one that does not fit changes nothing."""
-        _arguments.check_store(self, store)
-        super().load_own_variables(store)
+        if _arguments.holds_state(self, store):
+            super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         """Every argument of the constructor under its own name, as Keras has it."""

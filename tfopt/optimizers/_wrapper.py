@@ -122,8 +122,8 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads a saved state; one that does not fit changes nothing."""
-        _arguments.check_store(self, store)
-        super().load_own_variables(store)
+        if _arguments.holds_state(self, store):
+            super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         """The own arguments; the inner optimizer under `optimizer`."""
