@@ -1,6 +1,5 @@
 """compare: what each step of compression costs in accuracy and saves in bytes and time."""
 
-import io
 import json
 import math
 import pathlib
@@ -13,10 +12,10 @@ from typing import Any, final
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
 from rich.table import Table
 
 from tfopt._checks import check_number, message
+from tfopt._table import Printable
 from tfopt.compress._data import labelled
 from tfopt.compress.tflite_model import Latency, TFLiteModel
 
@@ -41,7 +40,7 @@ class Row:
 
 @final
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Printable):
     """The rows of `compare`; prints as a table."""
 
     rows: tuple[Row, ...]
@@ -63,12 +62,6 @@ class Comparison:
         for row in self.rows:
             table.add_row(*_cells(row))
         return table
-
-    def __str__(self) -> str:
-        """The table as plain text."""
-        text = io.StringIO()
-        Console(file=text, width=110, color_system=None).print(self)
-        return text.getvalue()
 
     def to_json(self, path: str | pathlib.Path | None = None) -> str:
         """The rows as JSON text, written to a file too if a path is given."""

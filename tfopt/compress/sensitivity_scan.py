@@ -1,6 +1,5 @@
 """sensitivity: which layers suffer from pruning and from 8 bits, measured one layer at a time."""
 
-import io
 import json
 import pathlib
 from collections.abc import Sequence
@@ -10,11 +9,11 @@ from typing import Any, final
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
 from rich.table import Table
 
 from tfopt._checks import check_instance, check_number
 from tfopt._optional import require
+from tfopt._table import Printable
 from tfopt.compress._data import batches
 from tfopt.compress._switched import Switched
 from tfopt.compress.pruning.callback import prunable_kernels
@@ -49,7 +48,7 @@ class SensitivityRow:
 
 @final
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Printable):
     """The rows of `sensitivity`; prints as a table.
 
     Attributes:
@@ -85,12 +84,6 @@ class Sensitivity:
         for name, line in zip(names, values):
             table.add_row(name, *("" if np.isnan(value) else form.format(value) for value in line))
         return table
-
-    def __str__(self) -> str:
-        """The table as plain text."""
-        text = io.StringIO()
-        Console(file=text, width=110, color_system=None).print(self)
-        return text.getvalue()
 
     def to_json(self, path: str | pathlib.Path | None = None) -> str:
         """Everything as JSON text, written to a file too if a path is given."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import keras
-from rich.console import Console
 from rich.table import Table
 
 from tfopt._checks import check_integer, check_number
+from tfopt._table import Printable
 from tfopt.tune.measuring import Measurement, Measurer
 from tfopt.tune.subject import Subject
 from tfopt.tune.training_setting import TrainingSetting
@@ -19,7 +19,7 @@ _PRECISION = 8  # the search ends when the largest batch is known to one part in
 
 @final
 @dataclasses.dataclass(frozen=True)
-class BatchSizes:
+class BatchSizes(Printable):
     """What `find_batch_size` found; prints as a table.
 
     Args:
@@ -44,12 +44,6 @@ class BatchSizes:
             rate = f"{one.rate:,.0f}" if one.rate else ""
             table.add_row(str(one.setting.batch_size), rate, one.status)
         return table
-
-    def __str__(self) -> str:
-        console = Console(width=100, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return text.get()
 
 
 def find_batch_size(

@@ -5,16 +5,16 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, final
 
-from rich.console import Console
 from rich.table import Table
 
+from tfopt._table import Printable
 from tfopt.tune.measuring import Measurement
 from tfopt.tune.training_setting import TrainingSetting
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class FasterTraining:
+class FasterTraining(Printable):
     """What `tune_throughput` found; prints as a table.
 
     Args:
@@ -60,12 +60,6 @@ class FasterTraining:
         return (
             f"{self.setting}: {self.speedup:.2f} times the default's speed ({low:.2f} to {high:.2f}){note}."
         )
-
-    def __str__(self) -> str:
-        console = Console(width=110, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return text.get()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from rich.console import Console
 from rich.table import Table
 
+from tfopt._table import Printable
 from tfopt.tune.journal import Trial, as_json
 from tfopt.tune.objective import Objective, pareto
 
@@ -18,7 +18,7 @@ _SHOWN = 10  # trials that the table names
 
 @final
 @dataclasses.dataclass(frozen=True)
-class SearchResult:
+class SearchResult(Printable):
     """What a search found.
 
     Args:
@@ -77,12 +77,6 @@ class SearchResult:
             cells = [*(trial.metrics.get(name) for name in metrics), *trial.values.values()]
             table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
         return table
-
-    def __str__(self) -> str:
-        console = Console(width=120, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return text.get()
 
     def write_best(self, fixed: Mapping[str, Any]) -> pathlib.Path:
         """Writes the best settings over the fixed ones to `best.json`, for `tfopt finetune --config`.
