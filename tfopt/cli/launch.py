@@ -1,7 +1,7 @@
 """`tfopt launch`: one script on several workers."""
 
 import argparse
-import sys
+from functools import partial
 from typing import Any
 
 
@@ -40,21 +40,12 @@ def run(parsed: argparse.Namespace) -> int:
     from tfopt.distribute import launch
     from tfopt.tune import launch_search
 
-    if parsed.tuner:
-        return launch_search(
-            [parsed.script, *parsed.arguments],
-            parsed.workers,
-            max_restarts=parsed.max_restarts,
-            grace_seconds=parsed.grace,
-            log_dir=parsed.log_dir,
-            output=sys.stdout,
-        )
-    return launch(
+    start = launch_search
+    if not parsed.tuner:
+        start = partial(launch, hosts=parsed.hosts, index=parsed.index, data_workers=parsed.data_workers)
+    return start(
         [parsed.script, *parsed.arguments],
         parsed.workers,
-        hosts=parsed.hosts,
-        index=parsed.index,
-        data_workers=parsed.data_workers,
         max_restarts=parsed.max_restarts,
         grace_seconds=parsed.grace,
         log_dir=parsed.log_dir,

@@ -19,6 +19,7 @@ from tfopt.recipes.setting import Setting
 SAMPLES = 24
 MISTAKES = 12
 EXPLAINED = 6  # of the mistakes, with a Grad-CAM
+FEWEST_EMBEDDED = 3  # images that a plot in two dimensions needs
 PACKAGES = ("tfopt", "tensorflow", "keras", "tensorflow-model-optimization", "numpy")
 
 
@@ -51,6 +52,7 @@ def write_report(
         confusion=confusion_matrix(labels, probabilities.argmax(axis=1), setting.classes),
         evaluated_model=comparison.rows[-1].name,
         mistakes=confident_mistakes(model, images, labels, probabilities),
+        embedding=report.embed(model, images, labels) if len(images) >= FEWEST_EMBEDDED else None,
         options=options or setting.config.to_dict(),
         environment=environment(setting),
         notes=notes,

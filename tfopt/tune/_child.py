@@ -4,6 +4,7 @@ It runs apart from the user's process so that it may run out of memory, hang or 
 one line out.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -62,9 +63,8 @@ class _Runner:
         if images / self.seconds < at_least:
             windows = 1
         calls = max(1, round(seconds / self.seconds))
-        parts = min(
-            _PARTS, calls
-        )  # of a window; one more goes in front, in which the input fills its buffers
+        # One part more than those of the windows goes in front, in which the input fills its buffers.
+        parts = min(_PARTS, calls)
         calls //= parts
         times = self._fit(1 + windows * parts, calls)[1:]
         found = [sum(times[first : first + parts]) for first in range(0, len(times), parts)]
@@ -137,7 +137,8 @@ def main(folder: str) -> None:
     Args:
         folder: Where `Subject` wrote its file.
     """
-    pathlib.Path("/proc/self/oom_score_adj").write_text("1000")  # let the system kill this process first
+    with contextlib.suppress(OSError):  # Linux only: let the system kill this process first
+        pathlib.Path("/proc/self/oom_score_adj").write_text("1000")
     model, data = _source(pathlib.Path(folder))
     runner: _Runner | None = None
     for line in itertools.chain([""], sys.stdin):

@@ -1,17 +1,18 @@
 """Layers whose kernels have one bit or three values, trained straight through the rounding."""
 
+import abc
 from typing import Any, final
 
 import keras
 import tensorflow as tf
 
 
-class _RoundedKernel(keras.layers.Layer):
+class _RoundedKernel(keras.layers.Layer, abc.ABC):
     """A layer that computes with `rounded(kernel)` and trains the kernel behind it."""
 
+    @abc.abstractmethod
     def rounded(self, kernel: Any) -> tf.Tensor:
         """The kernel as the layer computes with it."""
-        raise NotImplementedError
 
 
 class _Convolution(_RoundedKernel, keras.layers.Conv2D):
