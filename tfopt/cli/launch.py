@@ -1,6 +1,7 @@
 """`tfopt launch`: one script on several workers."""
 
 import argparse
+import sys
 from functools import partial
 from typing import Any
 
@@ -49,4 +50,5 @@ def run(parsed: argparse.Namespace) -> int:
         max_restarts=parsed.max_restarts,
         grace_seconds=parsed.grace,
         log_dir=parsed.log_dir,
+        output=sys.stdout,
     )
