@@ -124,8 +124,8 @@ def generator() -> Any:
     return tf_keras.preprocessing.image.ImageDataGenerator(**GENERATOR, horizontal_flip=True)
 
 
-def files(folder: str, rounds: int) -> list[Race]:
-    """Image files: reading them, and feeding a training run with them."""
+def files(folder: str, kind: str, rounds: int, feeding: bool = True) -> list[Race]:
+    """Image files: reading them and, if `feeding`, giving a training run its epochs."""
     directory = os.path.join(folder, "train")
     options: dict[str, Any] = {"image_size": SIZE, "cache": "memory"}
 
@@ -148,10 +148,12 @@ def files(folder: str, rounds: int) -> list[Race]:
 
     second, feed = first(), augmented()
     flow = generator().flow_from_directory(directory, (SIZE, SIZE), batch_size=BATCH, class_mode="sparse")
-    title = "decode, resize, cache, against image_dataset_from_directory"
+    title = f"{kind}: decode, resize, cache, against image_dataset_from_directory"
     races = [race(title, 1.5, lambda: lazily(filled), lambda: lazily(keras_first), rounds)]
-    title = "second epoch from memory against the first"
+    title = f"{kind}: second epoch from memory against the first"
     races.append(race(title, 10, lambda: second, lambda: lazily(first), rounds))
+    if not feeding:
+        return races
     title = "a run's epochs, augmented, against the plain script's generator"
     races.append(race(title, 3, lambda: feed, lambda: one_pass(flow), rounds))
     title = "the first epoch of a run, augmented, the same"
@@ -163,14 +165,14 @@ def lazily(make: Callable[[], Iterable[Any]]) -> Iterable[Any]:
     yield from make()
 
 
-def noise_folder(folder: str, images: int) -> str:
-    """Two classes of JPEG files of 500 x 400 pixels."""
+def noise_folder(folder: str, images: int, size: tuple[int, int]) -> str:
+    """Two classes of JPEG files of so many pixels (width, height)."""
     rng = np.random.default_rng(0)
     for number in range(images):
         path = pathlib.Path(folder) / "train" / "ab"[number % 2] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = Image.fromarray(rng.integers(0, 255, (50, 62, 3), dtype=np.uint8))
-        coarse.resize((500, 400)).save(path, quality=90)
+        coarse = Image.fromarray(rng.integers(0, 255, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8))
+        coarse.resize(size).save(path, quality=90)
     return folder
 
 
@@ -184,9 +186,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two rounds of fewer images")
     options = parser.parse_args()
     rounds, images = (2, 256) if options.quick else (options.rounds, 512)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         races = augmentation(rounds, images)
-        races += files(options.data or noise_folder(folder, images), rounds)
+        races += files(options.data or noise_folder(small, images, (500, 400)), "given files", rounds)
+        large_ones = noise_folder(large, images // 4, (2000, 1500))
+        races += files(large_ones, "2,000 x 1,500 pixels", rounds, feeding=False)
     table = Table("images/s", "tfopt", "other", "ratio", "quartiles", "target", "")
     for found in races:
         table.add_row(*found.cells())
