@@ -37,8 +37,8 @@ from tfopt.recipes import FinetuneConfig, stages
 from tfopt.recipes.compress import PRUNING_RATE, train_slimmed, train_with
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import unfreeze
 from tfopt.recipes.setting import Setting
+from tfopt.recipes.stages import unfreeze
 
 FOLDS, SEED = 5, 0
 CONSOLE = Console(width=110)
