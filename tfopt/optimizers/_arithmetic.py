@@ -1,4 +1,4 @@
-"""The three formulas that many rules share: moving average, bias correction, L2 norm."""
+"""The formulas that many rules share: moving average, bias correction, L2 norm, decay, trust ratio."""
 
 import math
 
@@ -20,6 +20,11 @@ def bias_correction(beta: float, step: tf.Tensor) -> tf.Tensor:
 def norm(x: tf.Tensor) -> tf.Tensor:
     """L2 norm of all elements."""
     return tf.sqrt(2 * tf.nn.l2_loss(x))  # one pass over the data, where square and sum take two
+
+
+def with_decay(update: tf.Tensor, param: tf.Tensor, weight_decay: float) -> tf.Tensor:
+    """update + weight_decay * param, without the product where nothing decays."""
+    return update + weight_decay * param if weight_decay else update
 
 
 def ratio_or_one(numerator: tf.Tensor, denominator: tf.Tensor) -> tf.Tensor:

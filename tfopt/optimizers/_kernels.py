@@ -8,7 +8,7 @@ import tensorflow as tf
 
 # TensorFlow's CPU kernel of Adam overestimates its work and wakes another thread for more elements than
 # the first number, which costs 30 microseconds and more; until the second, three other kernels are faster.
-INLINE_ELEMENTS = 256
+INLINE_ELEMENTS = 128
 LARGE_ELEMENTS = 32_768
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt import _checks
+from tfopt.optimizers._arithmetic import with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars
 
 
@@ -46,11 +47,14 @@ class ScheduleFree(RuleOptimizer, abc.ABC):
     def step(
         self, y: tf.Tensor, z: tf.Tensor, direction: tf.Tensor, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The new y and z, as in the authors' code: x never appears."""
+        """The new y and z, as in the authors' code: x never appears.
+
+        y follows from the new z: with the old one, XLA would have to copy both to update them in place.
+        """
         share, rate, beta = scalars["share"], scalars["rate"], self._interpolation
-        z = tf.where(scalars["first"], y, z)
-        direction = direction + scalars["weight_decay"] * y
-        return y + share * (z - y) + rate * (beta * (1 - share) - 1) * direction, z - rate * direction
+        direction = with_decay(direction, y, scalars["weight_decay"])
+        z = tf.where(scalars["first"], y, z) - rate * direction
+        return y + share * (z - y) - rate * (1 - beta) * (1 - share) * direction, z
 
     def average_values(self, variables: Sequence[Any]) -> list[tf.Tensor]:
         """x = (y - (1 - beta) * z) / beta, the weights to evaluate and to save."""

@@ -14,12 +14,14 @@ class Slot:
 
     `initial` is a number or a function of the variable's value. `shape` maps the variable's shape to
     the slot's; None means the same. `apart` slots follow the slots of all variables, as in Keras.
+    A slot that `is_gradient` becomes the gradient itself after each step, which takes no copy.
     """
 
     name: str
     initial: float | Callable[[tf.Tensor], tf.Tensor] = 0.0
     shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
     apart: bool = False
+    is_gradient: bool = False
 
 
 def slot_dtype(variable: Any) -> str:

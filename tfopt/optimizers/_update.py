@@ -76,7 +76,7 @@ class Updater:
             rate = tf.cast(learning_rate, dtype) * multiplier
             scalars = self.optimizer.scalars(rate, tf.cast(step, dtype))
             if self.optimizer.decay_in_rule:
-                return scalars | {"weight_decay": tf.constant(decay or 0.0, dtype)}
+                return scalars | {"weight_decay": decay or 0.0}
             return scalars | {"shrink": 1 - rate * decay} if decay else scalars
 
         keys = [(target.slot_dtype, *group) for target, group in zip(targets, groups)]
@@ -119,10 +119,12 @@ class Updater:
         if fused and not (compiled and self.optimizer.several_passes):
             self._decay(target, scalars)
             self.optimizer.kernel(target.param, grad, target.slots, scalars)
-        elif compiled:
-            self._compiled(target, grad, scalars)
-        else:
-            self._dense(target, grad, scalars)
+            return
+        update = self._compiled if compiled else self._dense
+        update(target, grad, scalars)
+        for slot, resource in zip(self.optimizer.slots, target.slots):
+            if slot.is_gradient:
+                assign(resource, tf.cast(grad, target.slot_dtype))
 
     def _pays_to_compile(self, target: Target) -> bool:
         large = math.prod(target.shape) >= XLA_ELEMENTS
@@ -139,8 +141,9 @@ class Updater:
             param = param * scalars["shrink"]
         new, new_slots = self.optimizer.rule(param, tf.cast(grad, target.slot_dtype), slots, scalars)
         assign(target.param, tf.cast(new, target.dtype))
-        for slot, value in zip(target.slots, new_slots, strict=True):
-            assign(slot, value)
+        for slot, resource, value in zip(self.optimizer.slots, target.slots, new_slots, strict=True):
+            if not slot.is_gradient:
+                assign(resource, value)
 
     def _rows(self, target: Target, rows: _rows.Rows, scalars: Scalars) -> None:
         def gather(resource: tf.Tensor, dtype: str) -> tf.Tensor:

@@ -79,7 +79,7 @@ class AdaBelief(RuleOptimizer):
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 2 of the paper."""
         m = mix(slots[0], grad, self.beta_1)
-        s = mix(slots[1], tf.square(grad - m), self.beta_2) + self.epsilon
+        s = mix(slots[1], self._surprise(grad, m), self.beta_2)
         return param - scalars["rate"] * m / (tf.sqrt(s / scalars["correction_2"]) + self.epsilon), (m, s)
 
     def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
@@ -87,7 +87,10 @@ class AdaBelief(RuleOptimizer):
         m, s = slots
         _kernels.follow(m, grad, self.beta_1)
         mean = _kernels.read(m, grad.dtype)
-        surprise = tf.math.squared_difference(grad, mean) + self.epsilon / (1 - self.beta_2)
-        _kernels.follow(s, surprise, self.beta_2)
+        _kernels.follow(s, self._surprise(grad, mean), self.beta_2)
         root = tf.sqrt(scalars["correction_2"])
         _kernels.descend_by_root(param, scalars["rate"] * root, mean, s, root * self.epsilon)
+
+    def _surprise(self, grad: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+        """With the epsilon that the paper adds to s, so that XLA updates s in place."""
+        return tf.math.squared_difference(grad, mean) + self.epsilon / (1 - self.beta_2)

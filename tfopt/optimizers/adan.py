@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments
+from tfopt.optimizers import _arguments, _kernels
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
@@ -24,7 +24,7 @@ class Adan(RuleOptimizer):
         step = learning_rate * (m_hat + beta_2 * v_hat) / (sqrt(n_hat) + epsilon)
         w = (w - step) / (1 + learning_rate * weight_decay)
 
-    Memory: 4 slots. Cost: elementwise.
+    Memory: 4 slots. Cost: elementwise, several kernels; compiled by XLA on large variables.
 
     Args:
         learning_rate: Float >= 0 or a learning rate schedule.
@@ -52,8 +52,9 @@ class Adan(RuleOptimizer):
         TPAMI 2024. arXiv:2208.06677.
     """
 
-    slots = (Slot("momentum"), Slot("difference"), Slot("square"), Slot("previous"))
+    slots = (Slot("momentum"), Slot("difference"), Slot("square"), Slot("previous", is_gradient=True))
     decay_in_rule = True
+    several_passes = True
 
     def __init__(
         self,
@@ -71,23 +72,48 @@ class Adan(RuleOptimizer):
         self.beta_3 = _arguments.fraction("beta_3", beta_3)
 
     def scalars(self, learning_rate: tf.Tensor, step: tf.Tensor) -> Scalars:
-        """Three bias corrections."""
+        """Three bias corrections as factors, and 0 for the first step, which has no difference."""
+        root = tf.sqrt(bias_correction(self.beta_3, step))
         return {
             "learning_rate": learning_rate,
-            "first": step < 2,
-            "correction_1": bias_correction(self.beta_1, step),
-            "correction_2": bias_correction(self.beta_2, step),
-            "correction_3": bias_correction(self.beta_3, step),
+            "rate": learning_rate * root,
+            "epsilon": root * self.epsilon,
+            "of_m": 1 / bias_correction(self.beta_1, step),
+            "of_v": self.beta_2 / bias_correction(self.beta_2, step),
+            "later": tf.cast(step > 1, step.dtype),
         }
+
+    @property
+    def has_kernel(self) -> bool:
+        """The kernels divide by the betas."""
+        return self.beta_1 > 0 and self.beta_2 > 0 and self.beta_3 > 0
 
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 1 of the paper, whose betas are one minus these."""
         m, v, n, previous = slots
-        difference = tf.where(scalars["first"], tf.zeros_like(grad), grad - previous)
+        difference = scalars["later"] * (grad - previous)
         m = mix(m, grad, self.beta_1)
         v = mix(v, difference, self.beta_2)
         n = mix(n, tf.square(grad + self.beta_2 * difference), self.beta_3)
-        ahead = m / scalars["correction_1"] + self.beta_2 * v / scalars["correction_2"]
-        step = scalars["learning_rate"] * ahead / (tf.sqrt(n / scalars["correction_3"]) + self.epsilon)
-        decayed = (param - step) / (1 + scalars["learning_rate"] * scalars["weight_decay"])
-        return decayed, (m, v, n, grad)
+        ahead = scalars["of_m"] * m + scalars["of_v"] * v
+        param = param - scalars["rate"] * ahead / (tf.sqrt(n) + scalars["epsilon"])
+        return self._decayed(param, scalars), (m, v, n, grad)
+
+    def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
+        """The same by TensorFlow's kernels."""
+        m, v, n, previous = slots
+        difference = scalars["later"] * (grad - _kernels.read(previous, grad.dtype))
+        _kernels.assign(previous, grad)
+        _kernels.follow(m, grad, self.beta_1)
+        _kernels.follow(v, difference, self.beta_2)
+        _kernels.follow(n, tf.square(grad + self.beta_2 * difference), self.beta_3)
+        ahead = scalars["of_m"] * _kernels.read(m, grad.dtype) + scalars["of_v"] * _kernels.read(
+            v, grad.dtype
+        )
+        _kernels.descend_by_root(param, scalars["rate"], ahead, n, scalars["epsilon"])
+        if scalars["weight_decay"]:
+            _kernels.assign(param, self._decayed(_kernels.read(param, grad.dtype), scalars))
+
+    def _decayed(self, param: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        decay = scalars["weight_decay"]
+        return param / (1 + scalars["learning_rate"] * decay) if decay else param

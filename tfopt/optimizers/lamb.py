@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments, _kernels
-from tfopt.optimizers._arithmetic import bias_correction, mix, norm, ratio_or_one
+from tfopt.optimizers._arithmetic import bias_correction, mix, norm, ratio_or_one, with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -65,11 +65,12 @@ class LAMB(RuleOptimizer):
         self.epsilon = _arguments.not_negative("epsilon", epsilon)
 
     def scalars(self, learning_rate: tf.Tensor, step: tf.Tensor) -> Scalars:
-        """Both bias corrections."""
+        """Both bias corrections, as factors that are the same for all elements."""
+        root = tf.sqrt(bias_correction(self.beta_2, step))
         return {
             "learning_rate": learning_rate,
-            "correction_1": bias_correction(self.beta_1, step),
-            "correction_2": bias_correction(self.beta_2, step),
+            "scale": root / bias_correction(self.beta_1, step),
+            "epsilon": root * self.epsilon,
         }
 
     @property
@@ -94,5 +95,5 @@ class LAMB(RuleOptimizer):
         _kernels.descend(param, scalars["learning_rate"] * ratio_or_one(norm(value), norm(r)), r)
 
     def _direction(self, param: tf.Tensor, m: tf.Tensor, v: tf.Tensor, scalars: Scalars) -> tf.Tensor:
-        adam = m / scalars["correction_1"] / (tf.sqrt(v / scalars["correction_2"]) + self.epsilon)
-        return adam + scalars["weight_decay"] * param
+        adam = scalars["scale"] * (m / (tf.sqrt(v) + scalars["epsilon"]))
+        return with_decay(adam, param, scalars["weight_decay"])

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments, _kernels
-from tfopt.optimizers._arithmetic import norm, ratio_or_one
+from tfopt.optimizers._arithmetic import norm, ratio_or_one, with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -82,4 +82,4 @@ class LARS(RuleOptimizer):
         else:
             size = norm(param)
             trust = ratio_or_one(self.trust_coefficient * size, norm(grad) + decay * size)
-        return scalars["learning_rate"] * trust * (grad + decay * param)
+        return scalars["learning_rate"] * trust * with_decay(grad, param, decay)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments, _kernels
-from tfopt.optimizers._arithmetic import mix
+from tfopt.optimizers._arithmetic import mix, with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -74,7 +74,8 @@ class NovoGrad(RuleOptimizer):
         m, v = slots
         square = tf.reduce_sum(tf.square(grad))
         v = tf.where(scalars["first"], square, mix(v, square, self.beta_2))
-        m = self.beta_1 * m + grad / (tf.sqrt(v) + self.epsilon) + scalars["weight_decay"] * param
+        update = with_decay(grad / (tf.sqrt(v) + self.epsilon), param, scalars["weight_decay"])
+        m = self.beta_1 * m + update
         return param - scalars["learning_rate"] * m, (m, v)
 
     def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
@@ -84,5 +85,5 @@ class NovoGrad(RuleOptimizer):
         square = tf.where(scalars["first"], square, mix(_kernels.read(v, grad.dtype), square, self.beta_2))
         _kernels.assign(v, square)
         update = grad / (tf.sqrt(square) + self.epsilon)
-        update += scalars["weight_decay"] * _kernels.read(param, grad.dtype)
+        update = with_decay(update, _kernels.read(param, grad.dtype), scalars["weight_decay"])
         _kernels.momentum(param, m, scalars["learning_rate"], update, self.beta_1)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments
+from tfopt.optimizers._arithmetic import with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -109,7 +110,8 @@ class Prodigy(RuleOptimizer):
         m = self.beta_1 * m + (1 - self.beta_1) * d * grad
         v = self.beta_2 * v + (1 - self.beta_2) * tf.square(d * grad)
         s = self._sum(s, grad, d * scalars["base_rate"] / self.d0)
-        step = m / (tf.sqrt(v) + scalars["next_d"] * self.epsilon) + scalars["weight_decay"] * param
+        step = m / (tf.sqrt(v) + scalars["next_d"] * self.epsilon)
+        step = with_decay(step, param, scalars["weight_decay"])
         return param - rate * step, (m, v, s, tf.where(scalars["first"], param, start))
 
     def _beta_3(self) -> float:

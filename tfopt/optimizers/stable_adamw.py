@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments
-from tfopt.optimizers._arithmetic import bias_correction, mix
+from tfopt.optimizers._arithmetic import bias_correction, mix, with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -76,5 +76,5 @@ class StableAdamW(RuleOptimizer):
         v = mix(slots[1], tf.square(grad), scalars["beta_2"])
         surprise = tf.sqrt(tf.reduce_mean(tf.square(grad) / tf.maximum(v, self.epsilon**2)))
         rate = scalars["learning_rate"] / tf.maximum(surprise, 1)
-        direction = m / (tf.sqrt(v) + self.epsilon) + scalars["weight_decay"] * param
+        direction = with_decay(m / (tf.sqrt(v) + self.epsilon), param, scalars["weight_decay"])
         return param - rate * direction, (m, v)
