@@ -75,7 +75,7 @@ def main() -> None:
     config = tfopt.FinetuneConfig(quantization=None)
     if options.quick:
         options.trials, options.seeds, options.tuner = 2, 1, "random"
-        config = dataclasses.replace(config, epochs=1, head_epochs=1)
+        config = dataclasses.replace(config, epochs=1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number, source in enumerate(options.data):

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import tfopt
 from tfopt.cli import main
-from tfopt.recipes import stages
+from tfopt.recipes import head, stages
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run_folder import RunFolder, StageRecord, stored_class_names
@@ -34,6 +34,27 @@ def _digits():
 
     found = load_digits()
     return np.repeat((found.images * 15.9).astype("uint8")[..., None], 3, -1), found.target
+
+
+def test_the_head_is_the_logistic_regression_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 200)
+    features = (random.normal(size=(200, 5)) + labels[:, None] * [1, -1, 0, 2, 0.5]).astype("float32") * 7 + 3
+    targets = np.eye(3, dtype="float32")[labels]
+    with QUIET.bar("", None) as bar:
+        kernel, bias, curves = head.logistic_regression((features, targets), (features, targets), bar)
+    center, spread = features.mean(0), features.std()
+    other = LogisticRegression(C=1 / (head.PENALTY * 200), tol=1e-8).fit((features - center) / spread, labels)
+    found, expected = features @ kernel + bias, other.decision_function((features - center) / spread)
+    np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=0.02)
+    assert curves["loss"] == sorted(curves["loss"], reverse=True) and curves["val_accuracy"][-1] > 0.8
+
+
+def test_a_model_whose_last_layer_is_not_a_classifier_is_refused():
+    with pytest.raises(ValueError, match="has a bias"):
+        head.head_layer(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, use_bias=False)]))
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_the_default_space_fits_the_configuration(photos):
     scratch = default_space(SMALL, images)
     assert "alpha" in scratch and "unfreeze" not in scratch and "sparsity" not in scratch
     pretrained = default_space(tfopt.FinetuneConfig(weights="imagenet", sparsity=0.5), images)
-    assert "alpha" not in pretrained and {"unfreeze", "head_epochs", "sparsity"} <= set(pretrained)
+    assert "alpha" not in pretrained and {"unfreeze", "sparsity"} <= set(pretrained)
     for space in (scratch, pretrained):
         check_settings(dict(space))
         for name, values in space.items():

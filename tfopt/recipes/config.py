@@ -40,7 +40,6 @@ class FinetuneConfig:
             most 224 (but at least 32), else 224.
         epochs: Epochs of the second stage, in which convolutions train too, >= 0. None: 16 for a
             pretrained model, 20 from scratch.
-        head_epochs: Epochs of the first stage of a pretrained model, in which the classifier trains, >= 1.
         unfreeze: Share of the layers that train in the second stage of a pretrained model, counted from
             the top, in (0, 1].
         batch_size: Images per update, >= 1.
@@ -76,7 +75,6 @@ class FinetuneConfig:
     alpha: float = option(None, "width multiplier of a MobileNet")
     image_size: int = option(None, "height and width in pixels")
     epochs: int = option(None, "epochs of the second stage, in which convolutions train too")
-    head_epochs: int = option(10, "epochs of the first stage, in which only the classifier trains")
     unfreeze: float = option(0.5, "share of the layers, from the top, that train in the second stage")
     batch_size: int = option(32, "images per update")
     learning_rate: float = option(None, "peak learning rate of the second stage")
@@ -107,7 +105,7 @@ class FinetuneConfig:
                 _checks.check_number(name, getattr(self, name), minimum=0, open_minimum=True)
         if self.epochs is not None:
             _checks.check_integer("epochs", self.epochs, minimum=0)
-        for name in ("head_epochs", "batch_size", "compress_epochs"):
+        for name in ("batch_size", "compress_epochs"):
             _checks.check_integer(name, getattr(self, name), minimum=1)
         _checks.check_number("unfreeze", self.unfreeze, minimum=0, maximum=1, open_minimum=True)
         _checks.check_choice("optimizer", self.optimizer, OPTIMIZERS)

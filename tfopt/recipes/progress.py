@@ -56,19 +56,6 @@ class Bar:
         self._progress.update(self._task, status=status)
 
 
-class EpochProgress(keras.callbacks.Callback):
-    """Moves a bar by one for each epoch of `fit`."""
-
-    def __init__(self, bar: Bar) -> None:
-        super().__init__()
-        self._bar = bar
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Shows what this epoch reached."""
-        self._bar.advance()
-        self._bar.show(_words(logs or {}))
-
-
 class BatchProgress(keras.callbacks.Callback):
     """Moves a bar by one for each batch of `fit`."""
 

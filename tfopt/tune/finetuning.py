@@ -41,7 +41,6 @@ def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
         "augment": ["light", "standard", "strong", None] if photographs else ["auto", None],
     }
     if resolved.pretrained:
-        space["head_epochs"] = [5, 10, 20]
         space["unfreeze"] = [0.25, 0.5, 1.0]
     elif isinstance(config.model, str) and config.model != "squeezenet":
         space["alpha"] = [0.25, 0.35, 0.5]
