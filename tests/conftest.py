@@ -12,7 +12,8 @@ import tensorflow as tf
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-import tfopt  # noqa: F401  (registers every serialisable class)
+import tfopt  # registers every serialisable class
+from tfopt.distribute import multiworker, replicas
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,15 @@ def fresh_keras():
 def two_replicas():
     """MirroredStrategy over two logical CPUs: one per process, several in one process fail."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def mended(two_replicas):
+    """Keras as `make_strategy` mends it for several workers and replicas; afterwards as it was."""
+    multiworker.mend(two_replicas)
+    replicas.mend()
+    yield
+    tfopt.distribute.restore_keras()
 
 
 def _path_from(variable: str) -> str:

@@ -128,14 +128,6 @@ def test_a_missing_tpu_is_refused_with_alternatives():
     assert '`make_strategy("cpu")` trains without one' in done.stderr
 
 
-@pytest.fixture
-def mended(two_replicas):
-    multiworker.mend(two_replicas)
-    replicas.mend()
-    yield
-    tfopt.distribute.restore_keras()
-
-
 def network() -> keras.Model:
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
 

@@ -6,15 +6,7 @@ import tensorflow as tf
 from workers import exactness
 
 import tfopt
-from tfopt.distribute import multiworker, replicas, scale_learning_rate
-
-
-@pytest.fixture
-def mended(two_replicas):
-    multiworker.mend(two_replicas)
-    replicas.mend()
-    yield
-    tfopt.distribute.restore_keras()
+from tfopt.distribute import scale_learning_rate
 
 
 @pytest.mark.parametrize("case", exactness.CASES)

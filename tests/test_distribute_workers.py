@@ -7,7 +7,6 @@ import pytest
 from workers import exactness, jobs
 
 import tfopt
-from tfopt.distribute import multiworker, replicas
 
 pytestmark = pytest.mark.process
 
@@ -16,14 +15,6 @@ pytestmark = pytest.mark.process
 def workers():
     """What each of two workers has got from every case."""
     return tfopt.distribute.spawn(jobs.train_everything, 2, args=(list(exactness.ALL),), timeout_seconds=400)
-
-
-@pytest.fixture
-def mended(two_replicas):
-    multiworker.mend(two_replicas)
-    replicas.mend()
-    yield
-    tfopt.distribute.restore_keras()
 
 
 @pytest.mark.parametrize("case", exactness.CASES)

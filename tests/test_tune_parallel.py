@@ -28,6 +28,11 @@ def test_a_killed_worker_is_replaced_and_no_result_is_lost(tmp_path, capfd):
     assert ended - last < 15, "keras-tuner's own chief takes 20 s more"
 
 
+def test_workers_elsewhere_are_refused(capsys):
+    assert main(["launch", "--tuner", "--hosts", "a:1,b:1", "search.py"]) != 0
+    assert "--hosts" in capsys.readouterr().err
+
+
 @pytest.mark.process
 def test_an_error_in_the_script_ends_everything(tmp_path, capfd):
     script = tmp_path / "wrong.py"

@@ -42,6 +42,8 @@ def run(parsed: argparse.Namespace) -> int:
     from tfopt.tune import launch_search
 
     start = launch_search
+    if parsed.tuner and (parsed.hosts or parsed.data_workers):
+        raise ValueError("--tuner starts workers on this machine only, without --hosts and --data-workers.")
     if not parsed.tuner:
         start = partial(launch, hosts=parsed.hosts, index=parsed.index, data_workers=parsed.data_workers)
     return start(
