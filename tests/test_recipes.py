@@ -44,12 +44,11 @@ def test_the_head_is_the_logistic_regression_of_scikit_learn():
     features = (random.normal(size=(200, 5)) + labels[:, None] * [1, -1, 0, 2, 0.5]).astype("float32") * 7 + 3
     targets = np.eye(3, dtype="float32")[labels]
     with QUIET.bar("", None) as bar:
-        kernel, bias, curves = head.logistic_regression((features, targets), (features, targets), bar)
+        kernel, bias = head.logistic_regression(features, targets, bar)
     center, spread = features.mean(0), features.std()
     other = LogisticRegression(C=1 / (head.PENALTY * 200), tol=1e-8).fit((features - center) / spread, labels)
     found, expected = features @ kernel + bias, other.decision_function((features - center) / spread)
     np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=0.02)
-    assert curves["loss"] == sorted(curves["loss"], reverse=True) and curves["val_accuracy"][-1] > 0.8
 
 
 def test_a_model_whose_last_layer_is_not_a_classifier_is_refused():

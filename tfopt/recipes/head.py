@@ -1,6 +1,5 @@
 """Stage 1: the classifier alone, fitted to features that are computed once."""
 
-from typing import Any
 
 import keras
 import numpy as np
@@ -32,16 +31,18 @@ def head_layer(model: keras.Model) -> keras.layers.Dense:
 
 
 def train_head(model: keras.Model, setting: Setting) -> History:
-    """Fits the head to features of the images as they are and of augmented views; returns its curves.
+    """Fits the head to features of the images as they are and of augmented views; returns what it reached.
 
     The convolutions run once over each view instead of once per epoch, and what is left is convex.
     """
     head = head_layer(model)
     train, validation = compute_features(model, head, setting)
     with setting.progress.bar("training the head", MOST_ITERATIONS) as bar:
-        kernel, bias, history = logistic_regression(train, validation, bar)
+        kernel, bias = logistic_regression(*train, bar)
+        reached = {"": _scores(*train, kernel, bias), "val_": _scores(*validation, kernel, bias)}
+        bar.show(f"validation {reached['val_']['accuracy']:.1%}")
     head.set_weights([kernel, bias])
-    return history
+    return {part + name: [value] for part, scores in reached.items() for name, value in scores.items()}
 
 
 def compute_features(
@@ -70,25 +71,21 @@ def compute_features(
     return (features, labels), found[0]
 
 
-def logistic_regression(
-    train: Examples, validation: Examples, bar: Bar
-) -> tuple[np.ndarray, np.ndarray, History]:
-    """The kernel and the bias that minimise cross-entropy plus `PENALTY`, by L-BFGS, and their curves.
+def logistic_regression(features: np.ndarray, labels: np.ndarray, bar: Bar) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel and the bias that minimise cross-entropy plus `PENALTY`, by L-BFGS.
 
     With gradients of all examples at once it ends where thousands of small steps would, in a second.
 
     Args:
-        train: Features [examples, features] and labels [examples, classes] that sum to 1.
-        validation: The same, for the curves only.
+        features: [examples, features].
+        labels: [examples, classes], each row of sum 1.
         bar: Moves by one per iteration.
     """
     from scipy.optimize import minimize
 
-    features, labels = train
     center, spread = features.mean(axis=0), max(float(features.std()), 1e-12)
-    features, seen = ((part - center) / spread for part in (features, validation[0]))
+    features = (features - center) / spread
     shape = features.shape[1] + 1, labels.shape[1]
-    history: History = {"loss": [], "val_loss": [], "val_accuracy": []}
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape).astype(features.dtype)
@@ -98,23 +95,27 @@ def logistic_regression(
         gradient = np.vstack([features.T @ error + PENALTY * weights[:-1], error.sum(axis=0)])
         return float(loss), gradient.ravel().astype("float64")
 
-    def note(intermediate_result: Any) -> None:
-        weights = intermediate_result.x.reshape(shape)
-        log_likely, truth = _log_softmax(seen @ weights[:-1] + weights[-1]), validation[1]
-        history["loss"].append(float(intermediate_result.fun))
-        history["val_loss"].append(float(-np.mean(np.sum(truth * log_likely, axis=1))))
-        history["val_accuracy"].append(float(np.mean(log_likely.argmax(1) == truth.argmax(1))))
-        bar.advance()
-        bar.show(f"validation {history['val_accuracy'][-1]:.1%}")
-
     start = np.zeros(shape[0] * shape[1])
     found = minimize(
-        objective, start, jac=True, method="L-BFGS-B", callback=note, options={"maxiter": MOST_ITERATIONS}
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        callback=lambda _: bar.advance(),
+        options={"maxiter": MOST_ITERATIONS},
     )
     bar.move_to(MOST_ITERATIONS)
     kernel, bias = np.split(found.x.reshape(shape), [shape[0] - 1])
     kernel = kernel / spread
-    return kernel, bias[0] - center @ kernel, history
+    return kernel, bias[0] - center @ kernel
+
+
+def _scores(
+    features: np.ndarray, labels: np.ndarray, kernel: np.ndarray, bias: np.ndarray
+) -> dict[str, float]:
+    log_likely = _log_softmax(features @ kernel + bias)
+    right = log_likely.argmax(axis=1) == labels.argmax(axis=1)
+    return {"loss": float(-np.mean(np.sum(labels * log_likely, axis=1))), "accuracy": float(right.mean())}
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
