@@ -51,6 +51,19 @@ def test_the_head_is_the_logistic_regression_of_scikit_learn():
     np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=0.02)
 
 
+def test_classes_are_balanced_and_the_report_says_so(tmp_path):
+    splits = digits()
+    images, labels = splits["train"]
+    kept = (labels != 3) | (np.cumsum(labels == 3) <= 2)
+    splits["train"] = images[kept], labels[kept]
+    most = int(np.bincount(labels[kept]).max())
+    options = dict(
+        balance="oversample", epochs=0, quantization=None, alpha=0.25, output=str(tmp_path / "run")
+    )
+    page = tfopt.finetune(splits, progress=QUIET, **options).report_path.read_text()
+    assert f"an epoch has {10 * most} images" in page and f"2 → {most}" in page
+
+
 def test_a_model_whose_last_layer_is_not_a_classifier_is_refused():
     with pytest.raises(ValueError, match="has a bias"):
         head.head_layer(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, use_bias=False)]))

@@ -18,6 +18,7 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 
 OPTIMIZERS, SCHEDULES = ("adamw", "lion", "sgd"), ("cosine", "linear", "constant")
 QUANTIZATIONS = ("int8", "dynamic", "float16", "int16x8")
+BALANCES = ("oversample", "undersample", "rejection")
 _SMALLEST_ALPHA = {"mobilenet": 0.25, "mobilenet_v2": 0.35}  # V3: 0.75; with ImageNet weights
 _AUGMENTATIONS = ("auto", "light", "standard", "strong")
 _SMALL_IMAGE = 96  # pixels; below it, images are taken for drawings and characters, not photographs
@@ -53,6 +54,9 @@ class FinetuneConfig:
         label_smoothing: In [0, 1).
         augment: "light", "standard" or "strong" presets of `tfopt.data.Augment`, an `Augment`, or None.
             "auto": "standard" for photographs, small shifts, turns and zooms for images below 96 pixels.
+        balance: How classes get equal shares of an epoch: "oversample" repeats images of rare ones,
+            "undersample" leaves out images of large ones, "rejection" leaves out others in each epoch.
+            None: as they are. See `tfopt.data.balance`.
         sparsity: Share of each kernel that is pruned to zero, in [0, 1). None: no pruning.
         quantization: "int8" (with quantization-aware training), "dynamic", "float16", "int16x8", or
             None: a float file.
@@ -85,6 +89,7 @@ class FinetuneConfig:
     dropout: float = option(None, "share of the features that are dropped before the classifier")
     label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
     augment: Any = option("auto", "how training images are varied", choices=(*_AUGMENTATIONS, "none"))
+    balance: str | None = option(None, "equal shares of all classes", choices=(*BALANCES, "none"))
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
     compress_epochs: int = option(2, "epochs of pruning and of quantization-aware training")
@@ -116,6 +121,7 @@ class FinetuneConfig:
                 _checks.check_number(name, getattr(self, name), minimum=0, maximum=1, open_maximum=True)
         if not isinstance(self.augment, data.Augment):
             _checks.check_choice("augment", self.augment, (*_AUGMENTATIONS, None))
+        _checks.check_choice("balance", self.balance, (*BALANCES, None))
         _checks.check_choice("quantization", self.quantization, (*QUANTIZATIONS, None))
         _checks.check_choice("jit_compile", self.jit_compile, (None, False, True))
         _checks.check_choice("on_bad_image", self.on_bad_image, ("raise", "skip"))

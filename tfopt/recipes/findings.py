@@ -45,6 +45,7 @@ def write_report(
         subtitle=f"{setting.classes} classes, {datetime.datetime.now():%d %B %Y, %H:%M}",
         class_names=setting.images.class_names,
         class_counts=setting.images.class_counts,
+        balanced_counts=setting.balanced.class_counts["train"] if setting.config.balance else None,
         models=model_rows(comparison),
         stages=[report.Stage(record.name, record.history, record.seconds) for record in records],
         samples=samples,

@@ -1,6 +1,5 @@
 """Stage 1: the classifier alone, fitted to features that are computed once."""
 
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -54,7 +53,7 @@ def compute_features(
     extract = tf.function(lambda images: extractor(images, training=False), reduce_retracing=True)
     passes = [setting.plain("validation"), setting.plain("train")]
     if setting.config.augment is not None:
-        examples = sum(setting.images.class_counts["train"])
+        examples = sum(setting.balanced.class_counts["train"])
         views = int(np.clip(round(ENOUGH_EXAMPLES / examples), 1, MOST_VIEWS))
         passes += [
             setting.training(shuffle=False)

@@ -1,6 +1,7 @@
 """What every stage of a recipe needs: options, images, devices and a place to report progress."""
 
 import dataclasses
+import functools
 import pathlib
 
 import tensorflow as tf
@@ -33,9 +34,15 @@ class Setting:
         """Number of classes."""
         return len(self.images.class_names)
 
+    @functools.cached_property
+    def balanced(self) -> data.ImageDataset:
+        """The images with the classes of the training split balanced, if that was asked for."""
+        method = self.config.balance
+        return self.images if method is None else self.images.balanced(method, seed=self.config.seed)
+
     def plain(self, split: str) -> tf.data.Dataset:
         """Batches of one split in a fixed order, as they are, with one-hot labels."""
-        dataset = getattr(self.images, split)
+        dataset = getattr(self.balanced, split)
         batches = data.pipeline(dataset, self.config.batch_size, shuffle=False, seed=self.config.seed)
         return self._one_hot(batches)
 
@@ -43,7 +50,7 @@ class Setting:
         """Augmented batches of the training split with one-hot or mixed labels."""
         return self._one_hot(
             data.pipeline(
-                self.images.train,
+                self.balanced.train,
                 self.config.batch_size,
                 augment=self.config.augment,
                 shuffle=shuffle,
