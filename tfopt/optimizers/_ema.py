@@ -9,6 +9,9 @@ from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._update import handle
 
+# The kernel divides by the share that stays; of this one nothing is left in any float type.
+NOTHING = 1e-20
+
 
 def update(pairs: list[Any], iterations: Any, momentum: float, overwrite_frequency: int | None) -> None:
     """average = momentum * average + (1 - momentum) * weights; the first step copies, as in Keras.
@@ -19,25 +22,18 @@ def update(pairs: list[Any], iterations: Any, momentum: float, overwrite_frequen
         momentum: Share of the old average that stays.
         overwrite_frequency: After so many steps the weights become the average; None is never.
     """
-
-    def copy() -> tf.Operation:
-        for variable, average in pairs:
-            assign(handle(average), _weights(variable, average))
-        return tf.no_op()
-
-    def follow() -> tf.Operation:
-        for variable, average in pairs:
-            _kernels.follow(handle(average), _weights(variable, average), momentum)
-        return tf.no_op()
-
-    tf.cond(tf.equal(iterations, 0), copy, follow if momentum else copy)
+    first, later = tf.equal(iterations, 0), max(momentum, NOTHING)
+    shares = {
+        dtype: tf.where(first, tf.constant(NOTHING, dtype), tf.constant(later, dtype))
+        for dtype in {slot_dtype(average) for _, average in pairs}
+    }
+    for variable, average in pairs:
+        dtype = slot_dtype(average)
+        weights = tf.cast(read(handle(variable), variable.dtype), dtype)
+        _kernels.follow(handle(average), weights, shares[dtype])
     if overwrite_frequency:
         due = tf.equal((iterations + 1) % overwrite_frequency, 0)
         tf.cond(due, lambda: _overwrite(pairs), tf.no_op)
-
-
-def _weights(variable: Any, average: Any) -> tf.Tensor:
-    return tf.cast(read(handle(variable), variable.dtype), slot_dtype(average))
 
 
 def _overwrite(pairs: list[Any]) -> tf.Operation:
