@@ -52,9 +52,10 @@ def test_an_embedding_trains_in_fit_by_rows(jit):
         model.fit(ids, np.ones((16, 1)), batch_size=8, epochs=2, shuffle=False, verbose=0)
         return model.weights
 
-    for make in (to.Adagrad, to.SGD):
-        rows = fit(make(0.1, global_clipnorm=0.5), keras.layers.Embedding)
-        close(rows, fit(make(0.1, global_clipnorm=0.5), OneHotEmbedding), 1e-5)
+    clipped = {"global_clipnorm": 0.5}
+    for make, options in ((to.Adagrad, clipped), (to.SGD, clipped), (to.SGD, {"weight_decay": 0.1})):
+        rows = fit(make(0.1, **options), keras.layers.Embedding)
+        close(rows, fit(make(0.1, **options), OneHotEmbedding), 1e-5)
 
 
 def test_clipping_counts_duplicate_rows_once():

@@ -10,23 +10,28 @@ from tfopt.optimizers import _rows
 
 def clipped(optimizer: keras.optimizers.Optimizer, grads: list[Any]) -> list[Any]:
     """The gradients after the one clipping option of the optimizer that is set."""
+    if not (optimizer.clipvalue or optimizer.clipnorm or optimizer.global_clipnorm):
+        return grads
+    grads = [_rows.from_slices(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
     if optimizer.clipvalue:
         bound = optimizer.clipvalue
         return [_with_values(g, tf.clip_by_value(_values(g), -bound, bound)) for g in grads]
     if optimizer.clipnorm:
         return [_scaled(g, _shrink(square_sum(g), optimizer.clipnorm)) for g in grads]
-    if optimizer.global_clipnorm:
-        total = tf.add_n([tf.cast(square_sum(g), tf.float32) for g in grads])
-        factor = _shrink(total, optimizer.global_clipnorm)
-        return [_scaled(g, factor) for g in grads]
-    return grads
+    total = 2.0 * tf.add_n([tf.cast(_half_square_sum(g), tf.float32) for g in grads])
+    factor = _shrink(total, optimizer.global_clipnorm)
+    return [_scaled(g, factor) for g in grads]
 
 
 def square_sum(grad: Any) -> tf.Tensor:
     """Sum of squares of a dense gradient or of rows, in at least float32."""
+    return 2.0 * _half_square_sum(grad)
+
+
+def _half_square_sum(grad: Any) -> tf.Tensor:
     if isinstance(grad, _rows.Rows):
-        return _rows.square_sum(grad._replace(values=_widened(grad.values)))
-    return 2.0 * tf.nn.l2_loss(_widened(grad))  # one pass over the data, where square and sum take two
+        return 0.5 * _rows.square_sum(grad._replace(values=_widened(grad.values)))
+    return tf.nn.l2_loss(_widened(grad))  # one pass over the data, where square and sum take two
 
 
 def _shrink(square_norm: tf.Tensor, limit: float) -> tf.Tensor:

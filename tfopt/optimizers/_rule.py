@@ -102,6 +102,11 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         return False
 
     @property
+    def adds_rows(self) -> bool:
+        """Whether `kernel` takes sparse gradients: then the mentions of a row are applied one by one."""
+        return False
+
+    @property
     def updates_rows(self) -> bool:
         """Whether the rows of an embedding that have no gradient stay as they are."""
         return False
@@ -166,11 +171,10 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         _arguments.check_shapes(grads, trainable_variables)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, trainable_variables)))
-        summed = [_rows.from_slices(g) if isinstance(g, tf.IndexedSlices) else g for g, _ in pairs]
         indices = [self._get_variable_index(v) for v in trainable_variables]
         self._updater(
             [target_of(v, self._slots[i]) for v, i in zip(trainable_variables, indices)],
-            _clipping.clipped(self, summed),
+            _clipping.clipped(self, [grad for grad, _ in pairs]),
             [self._groups[i] for i in indices],
             self.learning_rate,
             self._iterations + 1,

@@ -79,6 +79,7 @@ class Updater:
                 return scalars | {"weight_decay": decay or 0.0}
             return scalars | {"shrink": 1 - rate * decay} if decay else scalars
 
+        grads = [self._summed(grad, target) for grad, target in zip(grads, targets)]
         keys = [(target.slot_dtype, *group) for target, group in zip(targets, groups)]
         shared = {key: scalars_of(*key) for key in dict.fromkeys(keys)}
         if state:
@@ -109,6 +110,10 @@ class Updater:
 
     def _update(self, target: Target, grad: Any, scalars: Scalars) -> None:
         """`scalars["shrink"]`, if it is there, is the factor of decoupled weight decay."""
+        if isinstance(grad, tf.IndexedSlices):
+            self._decay(target, scalars)
+            self.optimizer.kernel(target.param, grad, target.slots, scalars)
+            return
         if isinstance(grad, _rows.Rows) and self.optimizer.updates_rows:
             self._decay(target, scalars)
             self._rows(target, grad, scalars)
@@ -125,6 +130,11 @@ class Updater:
         for slot, resource in zip(self.optimizer.slots, target.slots):
             if slot.is_gradient:
                 assign(resource, tf.cast(grad, target.slot_dtype))
+
+    def _summed(self, grad: Any, target: Target) -> Any:
+        """Sparse gradients with the mentions of a row summed, unless they may come one by one."""
+        one_by_one = self.optimizer.adds_rows and target.dtype == target.slot_dtype
+        return _rows.from_slices(grad) if isinstance(grad, tf.IndexedSlices) and not one_by_one else grad
 
     def _pays_to_compile(self, target: Target) -> bool:
         large = math.prod(target.shape) >= XLA_ELEMENTS

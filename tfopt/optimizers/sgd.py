@@ -64,6 +64,11 @@ class SGD(RuleOptimizer):
         return (Slot("momentum"),) if self.momentum else ()
 
     @property
+    def adds_rows(self) -> bool:
+        """Without momentum the steps of several mentions of a row add up."""
+        return not self.momentum
+
+    @property
     def updates_rows(self) -> bool:
         """Without momentum a row that has no gradient does not move."""
         return not self.momentum
@@ -77,6 +82,10 @@ class SGD(RuleOptimizer):
 
     def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
         rate = scalars["learning_rate"]
+        if isinstance(grad, tf.IndexedSlices):
+            step = rate * grad.values
+            tf.raw_ops.ResourceScatterSub(resource=param, indices=grad.indices, updates=step)
+            return
         if not self.momentum:
             tf.raw_ops.ResourceApplyGradientDescent(var=param, alpha=rate, delta=grad)
             return
