@@ -19,10 +19,15 @@ def batches(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     Raises:
         TypeError: none of these forms.
     """
+    return ((inputs, _integers(labels)) for inputs, labels in pairs(data))
+
+
+def pairs(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yields (inputs, labels as the loss takes them, or None), one batch at a time; see `batches`."""
     if isinstance(data, tf.data.Dataset):
         for element in data:
             inputs, labels = element[:2] if isinstance(element, tuple) else (element, None)
-            yield np.asarray(inputs), _integers(labels)
+            yield np.asarray(inputs), None if labels is None else np.asarray(labels)
         return
     inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
     if not isinstance(inputs, np.ndarray | tf.Tensor) or not len(inputs):
@@ -30,7 +35,7 @@ def batches(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
             "`data` must be a batched tf.data.Dataset, an array, or (inputs, labels), and not empty. "
             f"Received: data of type {type(data).__name__}."
         )
-    inputs, labels = np.asarray(inputs), _integers(labels)
+    inputs, labels = np.asarray(inputs), None if labels is None else np.asarray(labels)
     for start in range(0, len(inputs), BATCH):
         part = slice(start, start + BATCH)
         yield inputs[part], None if labels is None else labels[part]
