@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfopt
 from tfopt._tfmot import tfmot
-from tfopt.compress import CubicSparsity, OneShotSparsity, Pruning
+from tfopt.compress import CubicSparsity, OneShotSparsity, Pruning, SparseTraining
 from tfopt.compress.pruning.masks import block_mask, magnitude_mask, two_of_four_mask
 
 RNG = np.random.default_rng(0)
@@ -97,7 +97,10 @@ class Interruption(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_goes_on_with_the_same_masks(tmp_path):
+@pytest.mark.parametrize(
+    "make", [lambda: Pruning(0.8), lambda: SparseTraining(0.8, "set", every=5)], ids=["pruning", "set"]
+)
+def test_an_interrupted_run_goes_on_with_the_same_masks(make, tmp_path):
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
     results = []
     for attempts in ([False], [True, False]):
@@ -105,13 +108,22 @@ def test_an_interrupted_run_goes_on_with_the_same_masks(tmp_path):
             keras.utils.set_random_seed(0)
             model = small_model()
             resume = tfopt.callbacks.Resume(tmp_path / str(len(attempts)), every_seconds=0)
-            callbacks = [resume, Pruning(0.8), Interruption()]
+            callbacks = [resume, make(), Interruption()]
             with contextlib.suppress(KeyboardInterrupt):
                 model.fit(data, epochs=4, verbose=0, callbacks=callbacks)
         assert model.optimizer.iterations == 32
         results.append(model.get_weights())
     for one, two in zip(*results):
         np.testing.assert_array_equal(one, two)
+
+
+def test_frozen_layers_are_named(caplog):
+    model = small_model()
+    model.layers[0].trainable = False
+    fit(model, Pruning(0.8, exclude=["hidden"]), epochs=1)
+    assert not caplog.records
+    fit(model, Pruning(0.8))
+    assert "['hidden']" in caplog.text and zeros(model) == [0.0, EXACT[1]]
 
 
 def test_averaging_during_pruning_ends_with_the_last_mask():

@@ -1,7 +1,5 @@
 """SparseTraining: constant sparsity in every way of training, masks against NumPy references."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
@@ -172,33 +170,6 @@ def test_a_sparse_model_keeps_its_connections(tmp_path):
     fit(pruned, SparseTraining(0.8, every=2), record)  # the mask of the pruning does not hold new places back
     assert (record.places[0][0] != record.places[-1][0]).any()
     assert np.count_nonzero(kernels(pruned)[0]) == record.places[-1][0].sum()
-
-
-class Interruption(keras.callbacks.Callback):
-    """Ends the run in the middle of its third epoch."""
-
-    armed = False
-
-    def on_train_batch_end(self, batch, logs=None):
-        if Interruption.armed and self.model.optimizer.iterations == 20:
-            raise KeyboardInterrupt
-
-
-def test_an_interrupted_run_goes_on_with_the_same_masks(tmp_path):
-    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
-    results = []
-    for attempts in ([False], [True, False]):
-        for Interruption.armed in attempts:
-            keras.utils.set_random_seed(0)
-            model = small_model()
-            resume = tfopt.callbacks.Resume(tmp_path / str(len(attempts)), every_seconds=0)
-            callbacks = [resume, SparseTraining(0.8, "set", every=5), Interruption()]
-            with contextlib.suppress(KeyboardInterrupt):
-                model.fit(data, epochs=4, verbose=0, callbacks=callbacks)
-        assert model.optimizer.iterations == 32
-        results.append(model.get_weights())
-    for one, two in zip(*results):
-        np.testing.assert_array_equal(one, two)
 
 
 def test_distributions():

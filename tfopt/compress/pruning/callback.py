@@ -1,5 +1,6 @@
 """Magnitude pruning during `fit`, with weight constraints instead of wrapper layers."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, final
@@ -19,6 +20,7 @@ from tfopt.compress.pruning.schedules import CubicSparsity, Schedule, check_targ
 
 PRUNABLE = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -93,6 +95,9 @@ class Pruning(StatefulCallback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Attaches the constraints to the model that `fit` trains."""
         self._pruned = prunable_kernels(self.model, self.exclude)
+        frozen = [name for name, kernel in self._pruned.items() if not kernel.trainable]
+        if frozen:
+            _log.warning("Frozen layers are not pruned; set `trainable` or `exclude` them: %s.", frozen)
         optimizer = self.model.optimizer
 
         def updates() -> tf.Tensor:
