@@ -124,6 +124,8 @@ def test_frozen_layers_are_named(caplog):
     assert not caplog.records
     fit(model, Pruning(0.8))
     assert "['hidden']" in caplog.text and zeros(model) == [0.0, EXACT[1]]
+    fit(model, Pruning(0.8, scope="global"))
+    assert zeros(model)[0] == 0.0 and zeros(model)[1] > 0.7
 
 
 def test_averaging_during_pruning_ends_with_the_last_mask():

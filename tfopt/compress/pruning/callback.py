@@ -97,7 +97,7 @@ class Pruning(StatefulCallback):
         self._pruned = prunable_kernels(self.model, self.exclude)
         frozen = [name for name, kernel in self._pruned.items() if not kernel.trainable]
         if frozen:
-            _log.warning("Frozen layers are not pruned; set `trainable` or `exclude` them: %s.", frozen)
+            _log.warning("Layers are not pruned as long as they are frozen: %s.", frozen)
         optimizer = self.model.optimizer
 
         def updates() -> tf.Tensor:
@@ -114,7 +114,8 @@ class Pruning(StatefulCallback):
                     self.restore_mask,
                 )
             for variable in self._pruned.values():
-                variable.constraint.renew(variable)
+                if variable.trainable:
+                    variable.constraint.renew(variable)
         self._lesson.begin(self.model)
         self.model.make_train_function(force=True)  # a function traced earlier knows no constraints
 
@@ -162,8 +163,9 @@ class Pruning(StatefulCallback):
         schedule, variables = self._schedule(start), list(self._pruned.values())
         if self.scope == "global":
             shared = GlobalThreshold(schedule, variables)
+            first = next((x for x in variables if x.trainable), variables[0])  # of those that are updated
             for variable in variables:
-                yield variable, shared.leader if variable is variables[0] else shared.follower, keep_above
+                yield variable, shared.leader if variable is first else shared.follower, keep_above
             return
         rules: dict[str, MaskRule] = {
             "unstructured": magnitude_mask,
