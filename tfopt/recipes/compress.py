@@ -21,9 +21,9 @@ from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 from tfopt.recipes.stages import unfreeze
 
-# Shares of the learning rate: what was slimmed learns nearly anew, clustered values are means of weights.
-SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 3.0, 1.0, 0.1
-SAMPLE = 16  # batches for batch-norm statistics
+# Shares of the learning rate; clustered values are means of weights.
+SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 1.0, 1.0, 0.1
+SAMPLE = 16  # batches for batch-norm statistics, and to fit what is left of channels
 STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
 
 
@@ -115,16 +115,13 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
         with run.setting.strategy.scope():
             return keras.models.load_model(path, compile=False)
 
-    def slimmed() -> keras.Model:
-        model = start()
-        unfreeze(model)
-        with run.setting.strategy.scope():
-            return parts.slim(model, config.keep, criterion="l2")
-
     teacher = start()
     make: Callable[[], keras.Model] = start
     if config.keep is not None:
-        make = run.stage("slimming", slimmed, partial(train_slimmed, teacher=teacher))
+        cut = partial(slimmed, keep=config.keep)
+        make = run.stage(
+            "slimming", lambda: cut(start(), run.setting), partial(train_slimmed, teacher=teacher)
+        )
     if config.sparsity:
         pruning = parts.Pruning(config.sparsity, teacher=teacher)
         make = run.stage("pruning", make, partial(train_with, pruning, PRUNING_RATE, "pruning"))
@@ -137,15 +134,22 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
     return model
 
 
+def slimmed(model: keras.Model, setting: Setting, keep: float) -> keras.Model:
+    """The channels that the loss needs most, their weights fitted on images as they are and varied."""
+    unfreeze(model)  # a gradient is asked for of every weight
+    model.compile(loss="categorical_crossentropy")
+    sample = setting.plain("train").take(SAMPLE).concatenate(setting.training(shuffle=False).take(SAMPLE))
+    with setting.strategy.scope():
+        return parts.slim(model, keep, criterion="taylor", data=sample)
+
+
 def train_slimmed(model: keras.Model, setting: Setting, teacher: keras.Model) -> stages.History:
-    """Trains all of what is left, with batch-norm statistics of its own from the start."""
-    sample = setting.training(shuffle=False).take(SAMPLE)
-    _batch_norm.reestimate(model, sample)
-    decay = max(0.0, 1 - 1 / len(setting.training()))
-    averaging = callbacks.WeightAveraging(decay=decay, batch_norm_data=sample)
+    """Trains what is left but batch normalisation, whose statistics fit; keeps the last epoch's average."""
+    stages.freeze_below(model, 1.0)
+    averaging = callbacks.WeightAveraging(decay=max(0.0, 1 - 1 / len(setting.training())))
     rate, groups = SLIMMING_RATE * setting.config.learning_rate, optimizers.no_decay_on_norm_and_bias(model)
-    extra = [averaging, parts.Distillation(teacher)]
-    return stages.fit(model, setting, "slimming", setting.config.compress_epochs, rate, groups, extra)
+    extra, epochs = [averaging, parts.Distillation(teacher)], setting.config.compress_epochs
+    return stages.fit(model, setting, "slimming", epochs, rate, groups, extra, keep_best=False)
 
 
 def train_with(
