@@ -8,6 +8,7 @@ import keras
 from tfopt import _batch_norm, callbacks, compress, optimizers, schedules
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.head import head_layer, train_head
 from tfopt.recipes.progress import BatchProgress
 from tfopt.recipes.setting import Setting
 
@@ -23,7 +24,8 @@ def train_all(model: keras.Model, setting: Setting) -> History:
 
     Low layers keep their weights (`unfreeze`), those above learn the faster the higher they are. The
     batch-norm statistics and scales of a pretrained model stay as they are: a small data set knows them
-    worse. What is evaluated and kept is an average of the weights over the last epoch.
+    worse. What is evaluated and kept is an average of the weights over the last epoch. The classifier of a
+    pretrained model is fitted once more in the end, to the features as they have become.
     """
     config = setting.config
     if config.pretrained:
@@ -38,7 +40,19 @@ def train_all(model: keras.Model, setting: Setting) -> History:
         decay=max(0.0, 1 - 1 / updates),
         batch_norm_data=None if config.pretrained else setting.training(shuffle=False).take(16),
     )
-    return fit(model, setting, "fine-tuning", config.epochs, config.learning_rate, groups, [averaging])
+    history = fit(model, setting, "fine-tuning", config.epochs, config.learning_rate, groups, [averaging])
+    if config.pretrained:
+        refit_head(model, setting)
+    return history
+
+
+def refit_head(model: keras.Model, setting: Setting) -> None:
+    """Fits the classifier as the first stage does, unless that costs accuracy on the validation split."""
+    head = head_layer(model)
+    kept = head.get_weights()
+    before = model.evaluate(setting.plain("validation"), verbose=0, return_dict=True)["accuracy"]
+    if train_head(model, setting)["val_accuracy"][-1] < before:
+        head.set_weights(kept)
 
 
 def prune(model: keras.Model, setting: Setting) -> History:
