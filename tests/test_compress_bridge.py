@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from applications import application
 
 import tfopt
 from tfopt._tfmot import tfmot
@@ -46,20 +47,15 @@ def shared_and_merged():
     return keras.Model([first, second], [L.GlobalAveragePooling2D()(x), L.Subtract()([first, second])])
 
 
-def application(name, **options):
-    return lambda: keras.applications.__dict__[name](
-        weights=None, input_shape=(32, 32, 3), classes=5, **options
-    )
-
-
 MODELS = {
     "sequential": sequential,
     "nested": nested,
     "shared and merged": shared_and_merged,
-    "MobileNet": application("MobileNet", alpha=0.25),
+    "MobileNet": application("MobileNet", 32, alpha=0.25),
 }
 LARGE = {
-    name: application(name) for name in ("MobileNet", "MobileNetV2", "ResNet50", "ResNet50V2", "DenseNet121")
+    name: application(name, 32)
+    for name in ("MobileNet", "MobileNetV2", "ResNet50", "ResNet50V2", "DenseNet121")
 }
 LARGE["tfopt's MobileNetV2"] = lambda: tfopt.models.mobilenet("mobilenet_v2", 5, image_size=32, alpha=0.35)
 
