@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from contract import apply, close, gradients, variables
+from contract import apply, close, gradients, values, variables
 from test_optimizers_fit import X, Y
 
 import tfopt.optimizers as to
 from tfopt import _keras_internals
 from tfopt.callbacks import WeightAveraging, averaged
+from tfopt.optimizers._rule import ema_values
 
 RATE = float(np.float32(0.05))
 WRAPPED = {
@@ -37,6 +38,20 @@ def test_wrappers_offer_the_average_of_the_optimizer_inside(make):
     close(two.average_values(wrapped), expected, 1e-6)
     close(_keras_internals.average_values(two, wrapped), expected, 1e-6)
     assert to.GradientAccumulation(to.SGD(0.1), 2).average_values(wrapped) is None
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-15), ("float32", 5e-7), ("bfloat16", 5e-7)])
+def test_the_average_starts_at_the_weights_of_the_first_step(dtype, tolerance, momentum):
+    optimizer = to.SGD(0.125, use_ema=True, ema_momentum=momentum)
+    weight = keras.Variable([1.0, -2e5, 3e-7], dtype=dtype)
+    expected = None
+    for gradient in np.random.default_rng(0).normal(size=(6, 3)):
+        apply(optimizer, [weight], [gradient])
+        (value,) = values([weight])
+        expected = value if expected is None else momentum * expected + (1 - momentum) * value
+    average = ema_values(optimizer, [weight])
+    np.testing.assert_allclose(values(average)[0], expected, rtol=tolerance)
 
 
 def test_lookahead_must_not_move_weights_that_follow_from_the_state():
