@@ -138,8 +138,10 @@ def embedding(count: int) -> None:
     makers = {
         "LazyAdam": to.LazyAdam,
         "Adagrad": to.Adagrad,
+        "SGD": to.SGD,
         "keras Adam": ko.Adam,
         "keras Adagrad": ko.Adagrad,
+        "keras SGD": ko.SGD,
     }
 
     def row_stepper(optimizer: keras.optimizers.Optimizer) -> Callable[[], None]:
@@ -150,7 +152,7 @@ def embedding(count: int) -> None:
     steps = {name: row_stepper(make()) for name, make in makers.items()}
     median = {name: float(np.median(values)) for name, values in rounds(steps, count).items()}
     print("embedding 100,000 x 64, 256 rows")
-    for ours, other in (("LazyAdam", "keras Adam"), ("Adagrad", "keras Adagrad")):
+    for ours, other in (("LazyAdam", "keras Adam"), ("Adagrad", "keras Adagrad"), ("SGD", "keras SGD")):
         a, b = median[ours], median[other]
         print(f"  {ours:28s} {a:8.2f} ms {b:8.2f} ms   {b / a:5.1f}x")
 
