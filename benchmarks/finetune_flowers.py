@@ -1,7 +1,8 @@
 """The main job on photographs: python benchmarks/finetune_flowers.py [--data FOLDER] [--weights FILE].
 
 Cross-validation pools `train/` and `test/` and trains on four fifths to test on the fifth, five times; no
-choice is made by a test fold. The probe is what stage 1 of the same run ends with. Errors are paired: on
+choice is made by a test fold. The usual probe is a dense layer trained by Adam on features of augmented
+views, with dropout and label smoothing; stage 1 is the linear probe of the main job. Errors are paired: on
 the same photographs, of models from the same run. Before that, one run of the whole command on the folder
 as it is, timed against the script that most people write: `ImageDataGenerator` with rotation, shifts and
 flip, Adam at 1e-3, all layers, ten epochs. Both times begin with the process, imports included. `--quick`:
@@ -27,11 +28,13 @@ from rich.table import Table
 
 import tfopt
 from tfopt.recipes.classifier import Classifier
+from tfopt.recipes.head import head_layer
 from tfopt.recipes.progress import ConsoleProgress
 
 FOLDS, SEED, EPOCHS = 5, 0, 10
 ACCURACY = "accuracy"  # begins a line of the plain script
-PREDICTED = {"probe": "stages/head.keras", "float": "model.keras", "int8 file": "model.tflite"}
+PREDICTED = {"probe": "probe.keras", "stage 1": "stages/head.keras"}
+PREDICTED |= {"float": "model.keras", "int8 file": "model.tflite"}
 
 
 def photographs(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -63,6 +66,26 @@ def finetune(data: pathlib.Path, weights: str, output: pathlib.Path) -> tfopt.Fi
     return tfopt.finetune(data, weights=weights, alpha=0.25, seed=SEED, output=str(output), progress=quiet)
 
 
+def usual_probe(data: pathlib.Path, head: pathlib.Path, target: pathlib.Path) -> None:
+    """Saves the linear probe that most people train: ten epochs of Adam on features of eight views."""
+    model = keras.models.load_model(head)
+    layer = head_layer(model)
+    extractor = keras.Model(model.input, layer.input)
+    train = tfopt.data.load(data, seed=SEED).train
+    views = tfopt.data.pipeline(train, 32, image_size=224, augment=tfopt.data.Augment.standard(), epochs=8)
+    features, labels = zip(*((extractor.predict_on_batch(images), labels) for images, labels in views))
+    inputs = keras.Input((layer.kernel.shape[0],))
+    probe = keras.Model(inputs, keras.layers.Dense(layer.units)(keras.layers.Dropout(0.2)(inputs)))
+    updates = 10 * sum(map(len, labels)) // 64
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, updates)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    probe.compile(keras.optimizers.Adam(rate), loss)
+    one_hot = np.eye(layer.units)[np.concatenate(labels)]
+    probe.fit(np.concatenate(features), one_hot, batch_size=64, epochs=10, verbose=0)
+    layer.set_weights(probe.layers[-1].get_weights())
+    model.save(target)
+
+
 def cross_validate(
     classes: dict[str, list[pathlib.Path]], weights: str, folds: int, console: Console
 ) -> None:
@@ -74,6 +97,7 @@ def cross_validate(
             folder, output = pathlib.Path(temporary, "data"), pathlib.Path(temporary, "run")
             tested = link_fold(classes, fold, folder)
             result = finetune(folder, weights, output)
+            usual_probe(folder, output / PREDICTED["stage 1"], output / PREDICTED["probe"])
             paths, labels = zip(*tested)
             guesses = {
                 name: Classifier(output / file).predict_files(paths).argmax(-1)
@@ -93,9 +117,11 @@ def cross_validate(
     for title in ("what", "measured", "target"):
         table.add_column(title)
     probe, ours, file = errors["probe"], errors["float"], errors["int8 file"]
-    table.add_row("errors of the linear probe", f"{probe} ({1 - probe / total:.1%} right)", "")
+    table.add_row("errors of the usual linear probe", f"{probe} ({1 - probe / total:.1%} right)", "")
+    table.add_row("errors of stage 1", f"{errors['stage 1']} ({1 - errors['stage 1'] / total:.1%} right)", "")
     table.add_row("errors of the float model", f"{ours} ({1 - ours / total:.1%} right)", "")
-    table.add_row("fewer errors than the probe", f"{1 - ours / probe:.0%}", "15 %")
+    table.add_row("fewer errors than the usual probe", f"{1 - ours / probe:.0%}", "15 %")
+    table.add_row("fewer errors than stage 1", f"{1 - ours / errors['stage 1']:.0%}", "")
     table.add_row("errors of the int8 file", f"{file}", "")
     table.add_row("paired difference, int8 - float", f"{(file - ours) / total:+.2%}", "0.5 %")
     table.add_row("int8 file agrees with float", f"{np.concatenate(agreements).mean():.1%}", "98 %")
@@ -153,14 +179,14 @@ def race(folder: pathlib.Path, weights: str, epochs: int, console: Console) -> N
             raise RuntimeError("tfopt finetune failed; run it by hand to see why")
         whole = time.perf_counter() - started
         test = tfopt.data.pipeline(tfopt.data.load(folder).test, 32, image_size=224, shuffle=False)
-        models = {name: keras.models.load_model(output / PREDICTED[name]) for name in ("probe", "float")}
+        models = {name: keras.models.load_model(output / PREDICTED[name]) for name in ("stage 1", "float")}
         accuracy = {name: accuracy_of(model, test) for name, model in models.items()}
     plain = time_plain_script(folder, weights, epochs)
     best_time, best = max(plain, key=lambda point: (point[1], -point[0]))
     table = Table(title="one run on the folder as it is")
     for title in ("what", "seconds", "test accuracy"):
         table.add_column(title)
-    table.add_row("tfopt finetune, first stage", f"{reached:.0f}", f"{accuracy['probe']:.1%}")
+    table.add_row("tfopt finetune, first stage", f"{reached:.0f}", f"{accuracy['stage 1']:.1%}")
     table.add_row("tfopt finetune, everything (target: 120 s)", f"{whole:.0f}", f"{accuracy['float']:.1%}")
     table.add_row(f"plain script, best of {epochs} epochs", f"{best_time:.0f}", f"{best:.1%}")
     table.add_row("plain script's time to its best / ours to 95 %", f"{best_time / reached:.1f}x", "")
