@@ -54,7 +54,7 @@ def run(path, tmp_path_factory):
     """One run with every step."""
     output = tmp_path_factory.mktemp("runs") / "all"
     options = dict(
-        keep=0.75, sparsity=0.5, clusters=16, epochs=2, augment=None, output=str(output), learning_rate=2e-3
+        keep=0.75, sparsity=0.5, clusters=16, epochs=2, augment=None, output=str(output), learning_rate=4e-4
     )
     return output, options, compress(path, digits(), progress=QUIET, **options)
 

@@ -21,8 +21,8 @@ from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 from tfopt.recipes.stages import unfreeze
 
-# Shares of the learning rate. Higher ones undo what was fitted, and clustered values are means of weights.
-SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 0.5, 1.0, 0.1
+# Shares of the learning rate: what was fitted or is a mean of weights moves little, what was pruned a lot.
+SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 0.5, stages.PRETRAINED_PRUNING_RATE, 0.2
 SAMPLE = 16  # batches for batch-norm statistics, and to fit what is left of channels
 STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
 

@@ -20,8 +20,8 @@ class CompressConfig:
             None: a float file.
         epochs: Of each of these trainings, >= 1.
         batch_size: Images per update, >= 1.
-        learning_rate: Peak rate of pruning, > 0. What lost channels trains at half of it, clustering and
-            quantization at 0.1 and 0.05.
+        learning_rate: That of fine-tuning, > 0. Pruning trains at a peak of five times it, what lost channels
+            at half of it, clustering and quantization at 0.2 and 0.05.
         label_smoothing: In [0, 1).
         augment: As in `FinetuneConfig`.
         strategy: Name for `tfopt.distribute.make_strategy`.
@@ -41,7 +41,7 @@ class CompressConfig:
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
     epochs: int = option(8, "epochs of training after each of these changes")
     batch_size: int = option(32, "images per update")
-    learning_rate: float = option(1e-3, "peak learning rate of pruning; the other trainings follow it")
+    learning_rate: float = option(5e-4, "that of fine-tuning; pruning takes five times it, other steps less")
     label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
     augment: Any = option("auto", "how images are varied", choices=("auto", "light", "standard", "strong"))
     strategy: str = option("auto", "devices to train on", choices=("auto", "cpu", "gpu", "mirrored"))

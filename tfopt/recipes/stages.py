@@ -14,6 +14,7 @@ from tfopt.recipes.setting import Setting
 
 LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
 PRUNING_RATE = 0.5  # of the second stage's learning rate
+PRETRAINED_PRUNING_RATE = 5.0  # likewise, of a model that was fine-tuned gently: what is left learns again
 QUANTIZATION_RATE = 0.05  # likewise: enough to settle the ranges, too little to forget
 
 History = dict[str, list[float]]
@@ -60,7 +61,7 @@ def prune(model: keras.Model, setting: Setting) -> History:
     config = setting.config
     unfreeze(model)  # a pruned kernel that is frozen could not recover
     pruning = compress.Pruning(config.sparsity or 0.0)
-    rate = PRUNING_RATE * config.learning_rate
+    rate = (PRETRAINED_PRUNING_RATE if config.pretrained else PRUNING_RATE) * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
     epochs = config.compress_epochs
     history = fit(model, setting, "pruning", epochs, rate, groups, [pruning], keep_best=False)
