@@ -34,7 +34,7 @@ from tfopt._tfmot import tfmot
 from tfopt.compress.compare import interleaved
 from tfopt.distribute import make_strategy
 from tfopt.recipes import FinetuneConfig, stages
-from tfopt.recipes.compress import PRUNING_RATE, slimmed, train_slimmed, train_with
+from tfopt.recipes.compress import PRUNING_RATE, SLIMMING_RATE, slimmed, train_with
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.setting import Setting
@@ -94,9 +94,9 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     quantized = compress.quantize_aware(pruned, preserve="sparsity")
     stages.quantize(quantized, setting)
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")
-    longer = fold_setting(data, fold, options, compress_epochs=many, learning_rate=1e-3)
+    longer = fold_setting(data, fold, options, compress_epochs=many)
     small = slimmed(model, longer, keep=0.5)
-    train_slimmed(small, longer, teacher=model)
+    train_with(compress.Distillation(model), SLIMMING_RATE, "slimming", small, longer)
     files["half the channels, float"] = compress.export(small, folder / "small.tflite")
     test = [(x.numpy(), y.numpy().argmax(1)) for x, y in setting.plain("test")]
     truth = np.concatenate([labels for _, labels in test])

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import keras
 
-from tfopt import _batch_norm, callbacks, distribute, optimizers
+from tfopt import _batch_norm, distribute, optimizers
 from tfopt import compress as parts
 from tfopt.recipes import stages
 from tfopt.recipes.classifier import Classifier
@@ -21,8 +21,8 @@ from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 from tfopt.recipes.stages import unfreeze
 
-# Shares of the learning rate: what was fitted or is a mean of weights moves little, what was pruned a lot.
-SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 0.5, stages.PRETRAINED_PRUNING_RATE, 0.2
+# Shares of the learning rate: what lost weights learns again, means of weights move little.
+SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 5.0, stages.PRETRAINED_PRUNING_RATE, 0.2
 SAMPLE = 16  # batches for batch-norm statistics, and to fit what is left of channels
 STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
 
@@ -119,9 +119,9 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
     make: Callable[[], keras.Model] = start
     if config.keep is not None:
         cut = partial(slimmed, keep=config.keep)
-        make = run.stage(
-            "slimming", lambda: cut(start(), run.setting), partial(train_slimmed, teacher=teacher)
-        )
+        distillation = parts.Distillation(teacher)
+        train = partial(train_with, distillation, SLIMMING_RATE, "slimming")
+        make = run.stage("slimming", lambda: cut(start(), run.setting), train)
     if config.sparsity:
         pruning = parts.Pruning(config.sparsity, teacher=teacher)
         make = run.stage("pruning", make, partial(train_with, pruning, PRUNING_RATE, "pruning"))
@@ -141,15 +141,6 @@ def slimmed(model: keras.Model, setting: Setting, keep: float) -> keras.Model:
     sample = setting.plain("train").take(SAMPLE).concatenate(setting.training(shuffle=False).take(SAMPLE))
     with setting.strategy.scope():
         return parts.slim(model, keep, criterion="taylor", data=sample)
-
-
-def train_slimmed(model: keras.Model, setting: Setting, teacher: keras.Model) -> stages.History:
-    """Trains what is left but batch normalisation, whose statistics fit; keeps the last epoch's average."""
-    stages.freeze_below(model, 1.0)
-    averaging = callbacks.WeightAveraging(decay=max(0.0, 1 - 1 / len(setting.training())))
-    rate, groups = SLIMMING_RATE * setting.config.learning_rate, optimizers.no_decay_on_norm_and_bias(model)
-    extra, epochs = [averaging, parts.Distillation(teacher)], setting.config.compress_epochs
-    return stages.fit(model, setting, "slimming", epochs, rate, groups, extra, keep_best=False)
 
 
 def train_with(

@@ -20,8 +20,8 @@ class CompressConfig:
             None: a float file.
         epochs: Of each of these trainings, >= 1.
         batch_size: Images per update, >= 1.
-        learning_rate: That of fine-tuning, > 0. Pruning trains at a peak of five times it, what lost channels
-            at half of it, clustering and quantization at 0.2 and 0.05.
+        learning_rate: That of fine-tuning, > 0. What lost channels or weights trains at a peak of five times
+            it, clustering and quantization at 0.2 and 0.05 of it.
         label_smoothing: In [0, 1).
         augment: As in `FinetuneConfig`.
         strategy: Name for `tfopt.distribute.make_strategy`.
