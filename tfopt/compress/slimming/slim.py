@@ -34,9 +34,9 @@ def slim(
 ) -> keras.Model:
     """Returns a copy without the channels that matter least: a smaller, faster, ordinary `keras.Model`.
 
-    Use it for speed, which zeros inside a dense kernel do not give. Give it `data`, and train the result for
-    some epochs: it has lost a part of itself. Where batch normalisation was frozen in training, keep it
-    frozen, and do not renew its statistics. For network slimming, train with `ChannelSparsity` first and use
+    Use it for speed, which zeros inside a dense kernel do not give. Give it `data`, and train all
+    layers of the result, batch normalisation too, for some epochs at several times the rate of fine-tuning:
+    it has lost a part of itself. For network slimming, train with `ChannelSparsity` first and use
     `scope="global"`. The original model is not changed, and shares nothing with the copy.
 
     With `data`, each Dense and Conv2D is fitted by least squares, one after the other, to what it made before
