@@ -95,7 +95,7 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     stages.quantize(quantized, setting)
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")
     longer = fold_setting(data, fold, options, compress_epochs=many)
-    small = slimmed(model, longer, keep=0.5)
+    small = slimmed(lambda: model, longer, keep=0.5)
     train_with(compress.Distillation(model), SLIMMING_RATE, "slimming", small, longer)
     files["half the channels, float"] = compress.export(small, folder / "small.tflite")
     test = [(x.numpy(), y.numpy().argmax(1)) for x, y in setting.plain("test")]

@@ -6,6 +6,7 @@ of the grid's best, in at most a third of the grid's time, and never slower than
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import statistics
@@ -51,16 +52,14 @@ def grid(model: keras.Model, space: dict, console: Console) -> TrainingSetting:
 def alternate(model: keras.Model, settings: dict[str, TrainingSetting], rounds: int) -> dict[str, list]:
     """Images/s of each in rounds; the first builds the models and does not count."""
     rates: dict[str, list[float]] = {name: [] for name in settings}
-    with Subject(model, None) as subject:
-        measurers = {name: Measurer(subject, limit_seconds=LIMIT_SECONDS) for name in settings}
-        try:
-            for number in range(rounds + 1):
-                for name, setting in settings.items():
-                    rate = measurers[name].measure(setting, windows=1).rate
-                    rates[name] += [rate] if number else []
-        finally:
-            for measurer in measurers.values():
-                measurer.__exit__(None, None, None)
+    with Subject(model, None) as subject, contextlib.ExitStack() as stack:
+        measurers = {
+            name: stack.enter_context(Measurer(subject, limit_seconds=LIMIT_SECONDS)) for name in settings
+        }
+        for number in range(rounds + 1):
+            for name, setting in settings.items():
+                rate = measurers[name].measure(setting, windows=1).rate
+                rates[name] += [rate] if number else []
     return rates
 
 

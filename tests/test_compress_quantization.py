@@ -311,9 +311,6 @@ def test_whole_models_compute_in_integers(name, tmp_path):
         if "moving_mean" in variable.path:
             variable.assign(RNG.normal(0.0, 0.1, variable.shape))
     images = RNG.integers(0, 256, (8, 96, 96, 3)).astype("float32")
-    if isinstance(model.layers[-1], L.Dense):  # a softmax of large random logits shows one bit as a class
-        spread = np.log(np.maximum(model.predict(images, verbose=0), 1e-30)).std()
-        model.layers[-1].kernel.assign(model.layers[-1].kernel / max(spread, 1.0))
     quantized = quantize_aware(model)
     quantized(images, training=True)
     file = export(quantized, tmp_path / "w.tflite", "int8")

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -41,11 +42,13 @@ def run(parsed: argparse.Namespace) -> int:
     from tfopt.distribute import launch
     from tfopt.tune import launch_search
 
-    start = launch_search
-    if parsed.tuner and (parsed.hosts or parsed.data_workers):
-        raise ValueError("--tuner starts workers on this machine only, without --hosts and --data-workers.")
-    if not parsed.tuner:
-        start = partial(launch, hosts=parsed.hosts, index=parsed.index, data_workers=parsed.data_workers)
+    start: Callable[..., int] = partial(
+        launch, hosts=parsed.hosts, index=parsed.index, data_workers=parsed.data_workers
+    )
+    if parsed.tuner:
+        if parsed.hosts or parsed.data_workers:
+            raise ValueError("--tuner has workers on this machine only: no --hosts, no --data-workers.")
+        start = launch_search
     return start(
         [parsed.script, *parsed.arguments],
         parsed.workers,

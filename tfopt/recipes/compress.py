@@ -57,8 +57,8 @@ def compress(
 
     In this order, as asked for, each with a training of its own that keeps what came before: channels are
     removed, kernels pruned, kernels clustered, the model quantized. In the first three the model as it was
-    is the teacher. Then it is exported, and every step is
-    measured on the test split. A run that was interrupted goes on where it was.
+    is the teacher. Then it is exported, and every step is measured on the test split. A run that was
+    interrupted goes on where it was.
 
     Args:
         model: A `.keras` file: from pixels in [0, 255] to probabilities, of a fixed image size.
@@ -118,10 +118,8 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
     teacher = start()
     make: Callable[[], keras.Model] = start
     if config.keep is not None:
-        cut = partial(slimmed, keep=config.keep)
-        distillation = parts.Distillation(teacher)
-        train = partial(train_with, distillation, SLIMMING_RATE, "slimming")
-        make = run.stage("slimming", lambda: cut(start(), run.setting), train)
+        train = partial(train_with, parts.Distillation(teacher), SLIMMING_RATE, "slimming")
+        make = run.stage("slimming", partial(slimmed, start, run.setting, config.keep), train)
     if config.sparsity:
         pruning = parts.Pruning(config.sparsity, teacher=teacher)
         make = run.stage("pruning", make, partial(train_with, pruning, PRUNING_RATE, "pruning"))
@@ -134,8 +132,9 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
     return model
 
 
-def slimmed(model: keras.Model, setting: Setting, keep: float) -> keras.Model:
+def slimmed(load: Callable[[], keras.Model], setting: Setting, keep: float) -> keras.Model:
     """The channels that the loss needs most, their weights fitted on images as they are and varied."""
+    model = load()
     unfreeze(model)  # a gradient is asked for of every weight
     model.compile(loss="categorical_crossentropy")
     sample = setting.plain("train").take(SAMPLE).concatenate(setting.training(shuffle=False).take(SAMPLE))

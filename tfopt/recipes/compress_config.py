@@ -41,7 +41,9 @@ class CompressConfig:
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
     epochs: int = option(8, "epochs of training after each of these changes")
     batch_size: int = option(32, "images per update")
-    learning_rate: float = option(5e-4, "that of fine-tuning; pruning takes five times it, other steps less")
+    learning_rate: float = option(
+        5e-4, "that of fine-tuning; each training here takes its own multiple of it"
+    )
     label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
     augment: Any = option("auto", "how images are varied", choices=("auto", "light", "standard", "strong"))
     strategy: str = option("auto", "devices to train on", choices=("auto", "cpu", "gpu", "mirrored"))

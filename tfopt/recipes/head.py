@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import minimize
 
 from tfopt.recipes.progress import Bar
 from tfopt.recipes.setting import Setting
@@ -55,9 +56,7 @@ def compute_features(
     if setting.config.augment is not None:
         examples = sum(setting.balanced.class_counts["train"])
         views = int(np.clip(round(ENOUGH_EXAMPLES / examples), 1, MOST_VIEWS))
-        passes += [
-            setting.training(shuffle=False)
-        ] * views  # every pass is the next epoch, with its own views
+        passes += [setting.training(shuffle=False)] * views  # each pass is the next epoch, varied anew
     found = []
     with setting.progress.bar("computing features", sum(len(batches) for batches in passes)) as bar:
         for batches in passes:
@@ -80,8 +79,6 @@ def logistic_regression(features: np.ndarray, labels: np.ndarray, bar: Bar) -> t
         labels: [examples, classes], each row of sum 1.
         bar: Moves by one per iteration.
     """
-    from scipy.optimize import minimize
-
     center, spread = features.mean(axis=0), max(float(features.std()), 1e-12)
     features = (features - center) / spread
     shape = features.shape[1] + 1, labels.shape[1]

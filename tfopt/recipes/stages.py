@@ -8,7 +8,7 @@ import keras
 from tfopt import _batch_norm, callbacks, compress, optimizers, schedules
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.head import head_layer, train_head
+from tfopt.recipes.head import History, head_layer, train_head
 from tfopt.recipes.progress import BatchProgress
 from tfopt.recipes.setting import Setting
 
@@ -16,8 +16,6 @@ LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained mode
 PRUNING_RATE = 0.5  # of the second stage's learning rate
 PRETRAINED_PRUNING_RATE = 5.0  # likewise, of a model that was fine-tuned gently: what is left learns again
 QUANTIZATION_RATE = 0.05  # likewise: enough to settle the ranges, too little to forget
-
-History = dict[str, list[float]]
 
 
 def train_all(model: keras.Model, setting: Setting) -> History:
