@@ -256,3 +256,6 @@ def test_every_option_is_a_flag(capsys):
     text = capsys.readouterr().out
     for field in dataclasses.fields(tfopt.FinetuneConfig):
         assert "--" + field.name.replace("_", "-") in text
+    words = " ".join(text.split())
+    assert "such as 0.8 (default: none)" in words and "of a MobileNet (default: automatic)" in words
+    assert "training step with XLA (default: automatic)" in words

@@ -18,8 +18,8 @@ def add_fields(command: argparse.ArgumentParser, config: Any) -> None:
 def _add_field(command: argparse.ArgumentParser, field: dataclasses.Field) -> None:
     """A flag for a field; fields that are not given keep what the configuration file or default says."""
     flag = "--" + field.name.replace("_", "-")
-    help_text = f"{field.metadata['help']} (default: {_shown(field.default)})"
-    if bool in (field.type, *typing.get_args(field.type)):
+    help_text = f"{field.metadata['help']} (default: {_default(field)})"
+    if _is_switch(field):
         command.add_argument(
             flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help_text
         )
@@ -34,8 +34,15 @@ def _add_field(command: argparse.ArgumentParser, field: dataclasses.Field) -> No
     )
 
 
-def _shown(default: Any) -> str:
-    return "automatic" if default is None else str(default)
+def _is_switch(field: dataclasses.Field) -> bool:
+    return bool in (field.type, *typing.get_args(field.type))
+
+
+def _default(field: dataclasses.Field) -> str:
+    """None is a value of its own where the type has it, but for switches; else it is filled in later."""
+    if field.default is not None:
+        return str(field.default)
+    return "none" if isinstance(field.type, types.UnionType) and not _is_switch(field) else "automatic"
 
 
 def _converter(annotation: Any) -> Any:
