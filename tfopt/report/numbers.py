@@ -42,7 +42,7 @@ def seconds_text(seconds: float | None) -> str:
 
 def milliseconds(value: float | None) -> str:
     """A latency."""
-    return MISSING if value is None else f"{significant(value)}\u202fms"
+    return MISSING if value is None else f"{significant(value, 2)}\u202fms"
 
 
 def significant(value: float, digits: int = 3) -> str:
