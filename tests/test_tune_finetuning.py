@@ -70,6 +70,9 @@ def test_the_default_space_fits_the_configuration(photos):
     assert "alpha" in scratch and "unfreeze" not in scratch and "sparsity" not in scratch
     pretrained = default_space(tfopt.FinetuneConfig(weights="imagenet", sparsity=0.5), images)
     assert "alpha" not in pretrained and {"unfreeze", "sparsity"} <= set(pretrained)
+    assert "batch_size" not in scratch, "it was given"
+    narrow = default_space(dataclasses.replace(SMALL, alpha=0.25, dropout=0.1), images)
+    assert set(scratch) - set(narrow) == {"alpha", "dropout"}
     for space in (scratch, pretrained):
         check_settings(dict(space))
         for name, values in space.items():

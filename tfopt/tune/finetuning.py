@@ -25,8 +25,9 @@ _NOT_SEARCHED = {"output", "overwrite", "seed", "on_bad_image", "strategy"}
 def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
     """The settings that decide most about the result, with the range that is worth trying.
 
-    What a configuration rules out is left out: the width of a network whose weights are a file, the
-    depth of unfreezing where all layers start from random weights. The optimizer, the schedule and the
+    What a configuration rules out is left out: what differs from its default there, the width of a network
+    whose weights are a file, the depth of unfreezing where all layers start from random weights. A sparsity
+    asks for pruning, and how much is searched. The optimizer, the schedule and the
     quantization can be searched too; they are left as they are unless the space names them.
     """
     resolved = config.resolved(_size(images))
@@ -44,6 +45,10 @@ def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
         space["unfreeze"] = [0.25, 0.5, 1.0]
     elif isinstance(config.model, str) and config.model != "squeezenet":
         space["alpha"] = [0.25, 0.35, 0.5]
+    default = FinetuneConfig()
+    space = {
+        name: values for name, values in space.items() if getattr(config, name) == getattr(default, name)
+    }
     if config.sparsity is not None:
         space["sparsity"] = [0.5, 0.7, 0.8]
     return space

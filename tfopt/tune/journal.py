@@ -104,6 +104,16 @@ class Journal:
                 raise OSError(error.errno, text) from error
 
 
+def short(value: Any) -> str:
+    """The value as text, a float with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Settings or metrics in one line."""
+    return ", ".join(f"{name} {short(value)}" for name, value in values.items())
+
+
 def as_json(value: Any) -> Any:
     """The value as JSON gives it back: a dataclass as its fields; NaN and what JSON does not know as text."""
     if is_dataclass(value) and not isinstance(value, type):

@@ -10,7 +10,7 @@ from typing import Any, final
 from rich.table import Table
 
 from tfopt._table import Printable
-from tfopt.tune.journal import Trial, as_json
+from tfopt.tune.journal import Trial, as_json, in_words, short
 from tfopt.tune.objective import Objective, pareto
 
 _SHOWN = 10  # trials that the table names
@@ -71,11 +71,11 @@ class SearchResult(Printable):
         shown = self.completed[:_SHOWN]
         table = Table(caption=f"the best {len(shown)} of {len(self.trials)} trials")
         metrics = list(self.best.metrics)
-        for name in (*metrics, *self.best.values):
+        for name in metrics:
             table.add_column(name, justify="right")
+        table.add_column("settings")
         for trial in shown:
-            cells = [*(trial.metrics.get(name) for name in metrics), *trial.values.values()]
-            table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+            table.add_row(*(short(trial.metrics.get(name)) for name in metrics), in_words(trial.values))
         return table
 
     def write_best(self, fixed: Mapping[str, Any]) -> pathlib.Path:

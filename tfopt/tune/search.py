@@ -13,7 +13,7 @@ from tfopt._optional import require
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.finetuning import check_settings, default_space, epochs_of, evaluate_finetuning, held_back
-from tfopt.tune.journal import Journal, Trial
+from tfopt.tune.journal import Journal, Trial, in_words
 from tfopt.tune.objective import Objective
 from tfopt.tune.report import write_search_report
 from tfopt.tune.result import SearchResult
@@ -175,16 +175,11 @@ class _Runner:
             self._journal.append(trial)
         except OSError as error:  # a full disk: what is not recorded is lost
             raise _fatal()(str(error)) from error
-        outcome = trial.error.splitlines()[-1] if trial.error else _text(trial.metrics)
+        outcome = trial.error.splitlines()[-1] if trial.error else in_words(trial.metrics)
         epochs = {} if trial.epochs is None else {"epochs": trial.epochs}
-        self._progress.say(f"{outcome}  ({_text({**trial.values, **epochs})}; {trial.seconds:.0f} s)")
+        self._progress.say(f"{outcome}  ({in_words({**trial.values, **epochs})}; {trial.seconds:.0f} s)")
 
 
 def _fatal() -> type[Exception]:
     """What ends a search of keras-tuner; any other error ends a trial only."""
     return require("keras_tuner.errors", "`search`").FatalRuntimeError
-
-
-def _text(values: Mapping[str, Any]) -> str:
-    rounded = {name: f"{v:.4g}" if isinstance(v, float) else v for name, v in values.items()}
-    return ", ".join(f"{name} {value}" for name, value in rounded.items())
