@@ -9,7 +9,7 @@ from tfopt.recipes.progress import Bar
 from tfopt.recipes.setting import Setting
 
 MOST_VIEWS = 8
-ENOUGH_EXAMPLES = 1500  # augmented views of each image are made until there are about this many
+ENOUGH_EXAMPLES = 800  # augmented views of each image are made until there are about this many
 PENALTY = 0.02  # of the squared weights, for features of unit variance
 MOST_ITERATIONS = 100
 
