@@ -51,8 +51,9 @@ def compute_features(
     """(features, one-hot labels) of the training views and of the validation split."""
     # In inference a dropout in front of the head passes its input on, so the head's input is the feature.
     extractor = keras.Model(model.input, head.input)
-    extract = tf.function(lambda images: extractor(images, training=False), reduce_retracing=True)
     passes = [setting.plain("validation"), setting.plain("train")]
+    batch = passes[0].element_spec[0]  # of any size: one trace
+    extract = tf.function(lambda images: extractor(images, training=False), input_signature=[batch])
     if setting.config.augment is not None:
         examples = sum(setting.balanced.class_counts["train"])
         views = int(np.clip(round(ENOUGH_EXAMPLES / examples), 1, MOST_VIEWS))
