@@ -3,15 +3,26 @@
 import importlib
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError
 
 import keras
 import pytest
 import tensorflow as tf
 
-from tfopt import doctor
+from tfopt import _surroundings, doctor
 from tfopt.cli import main
+from tfopt.doctor import machine, packages
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded():
+    """What is imported already is not tried in another process."""
+    for module in packages._MODULES:
+        importlib.import_module(module)
 
 
 def finding(subject):
@@ -28,35 +39,85 @@ def test_a_sound_environment_is_not_broken():
 
 
 def test_missing_tensorboard_is_broken(monkeypatch):
-    real = doctor.version
+    real = packages.version
 
     def version(name):
         if name == "tensorboard":
             raise PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(packages, "version", version)
     assert finding("tensorboard").status == "broken" and "pip install" in finding("tensorboard").fix
     assert doctor.is_broken(doctor.diagnose())
 
 
 def test_untested_version_is_broken(monkeypatch):
-    real = doctor.version
-    monkeypatch.setattr(doctor, "version", lambda name: "3.0.0" if name == "keras" else real(name))
+    real = packages.version
+    monkeypatch.setattr(packages, "version", lambda name: "3.0.0" if name == "keras" else real(name))
     assert finding("keras").status == "broken" and "3.0.0" in finding("keras").detail
 
 
-def test_module_built_for_another_numpy(monkeypatch):
-    real = importlib.import_module
+def test_versions_that_tensorflow_does_not_take(monkeypatch):
+    real = packages.version
+    monkeypatch.setattr(packages, "version", lambda name: "1.25.0" if name == "numpy" else real(name))
+    assert finding("numpy").status == "broken" and "numpy>=1.26" in finding("numpy").fix
 
-    def import_module(name):
-        if name == "h5py":
-            raise ValueError("numpy.dtype size changed, may indicate binary incompatibility")
-        return real(name)
 
-    monkeypatch.setattr(importlib, "import_module", import_module)
-    assert finding("import h5py").status == "broken" and "--force-reinstall" in finding("import h5py").fix
-    assert finding("import sklearn") is None
+def doctor_command(*options, **variables):
+    """Exit code and findings by subject of the command in a process of its own."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    command = [sys.executable, "-m", "tfopt", "doctor", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    found = {entry["subject"]: entry for entry in json.loads(done.stdout)}
+    return done.returncode, found, {name for name, entry in found.items() if entry["status"] == "broken"}
+
+
+@pytest.mark.process
+def test_it_runs_where_tensorflow_cannot_be_imported(tmp_path):
+    (tmp_path / "tensorflow").mkdir()
+    wrong = "raise ImportError('libcudart.so.12: cannot open shared object file')"
+    (tmp_path / "tensorflow" / "__init__.py").write_text(wrong)
+    abi = "numpy.dtype size changed, may indicate binary incompatibility"
+    (tmp_path / "h5py.py").write_text(f"raise ValueError({abi!r})")
+    (tmp_path / "sklearn.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    code, found, broken = doctor_command(PYTHONPATH=str(tmp_path), KERAS_BACKEND="torch")
+    assert code == 1
+    culprits = ("tensorflow", "keras", "h5py", "sklearn")
+    assert broken == {*(f"import {name}" for name in culprits), "keras backend"}
+    assert "libcudart.so.12" in found["import tensorflow"]["detail"]
+    assert str(tmp_path / "tensorflow") in found["import tensorflow"]["fix"], "it is what hides the real one"
+    assert abi in found["import h5py"]["detail"] and "SIGILL" in found["import sklearn"]["detail"]
+    assert found["keras backend"]["fix"] == "export KERAS_BACKEND=tensorflow"
+    assert found["python"]["status"] == found["CPU"]["status"] == "ok", "the rest is told all the same"
+
+
+@pytest.mark.full
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("variables", "broken"),
+    [
+        ({}, set()),
+        ({"KERAS_BACKEND": "jax"}, {"import keras", "keras backend"}),
+        ({"TF_USE_LEGACY_KERAS": "1"}, {"tf.keras"}),
+    ],
+)
+def test_the_command_in_other_environments(variables, broken):
+    code, found, bad = doctor_command(**variables)
+    assert (code, bad) == (int(bool(broken)), broken)
+    assert found["TF_USE_LEGACY_KERAS"]["fix"] if "tf.keras" in broken else len(found) > 15
+
+
+@pytest.mark.parametrize(
+    ("detail", "fix"),
+    [
+        ("ImportError: numpy.core.multiarray failed to import", "pip install --force-reinstall"),
+        ("ModuleNotFoundError: No module named 'optree.ops'", "pip install optree"),
+        ("ModuleNotFoundError: No module named 'keras'", "pip install keras"),
+        ("ValueError: Invalid `floatx` configuration. Expected one of", "mend or remove .*keras.json"),
+    ],
+)
+def test_the_fix_fits_the_error(detail, fix):
+    assert re.match(fix, packages._fix("keras", "keras", detail))
 
 
 def test_legacy_keras(monkeypatch):
@@ -64,7 +125,7 @@ def test_legacy_keras(monkeypatch):
     assert finding("TF_USE_LEGACY_KERAS").status == "warning"
     monkeypatch.delenv("TF_USE_LEGACY_KERAS")
     assert finding("TF_USE_LEGACY_KERAS") is None
-    monkeypatch.setattr(tf.keras, "__version__", "2.21.0")
+    monkeypatch.setattr(tf.keras, "Model", object)
     assert finding("tf.keras").status == "broken" and "before" in finding("tf.keras").fix
 
 
@@ -81,14 +142,13 @@ def test_driver_without_gpu(monkeypatch):
 
 @pytest.mark.parametrize(("quota", "cpus"), [("max 100000", None), ("50000 100000", 0.5)])
 def test_container_quota(monkeypatch, quota, cpus):
-    monkeypatch.setattr(doctor, "_read", lambda path: quota if path.endswith("cpu.max") else "")
-    monkeypatch.setattr(os, "cpu_count", lambda: len(os.sched_getaffinity(0)))
-    assert doctor.usable_cpus() == (cpus or len(os.sched_getaffinity(0)))
+    monkeypatch.setattr(_surroundings, "system_text", lambda path: quota)
+    assert _surroundings.usable_cpus() == (cpus or len(os.sched_getaffinity(0)))
     assert finding("threads").status == ("ok" if cpus is None else "warning")
 
 
 def test_low_memory(monkeypatch):
-    monkeypatch.setattr(doctor, "_read", lambda path: "MemAvailable: 1000 kB" if "meminfo" in path else "")
+    monkeypatch.setattr(machine, "system_text", lambda path: "MemAvailable: 1000 kB")
     assert finding("memory").status == "warning"
 
 
@@ -101,7 +161,7 @@ def test_low_disk_and_unwritable_folder(monkeypatch, tmp_path):
     def refuse(dir):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(machine.tempfile, "NamedTemporaryFile", refuse)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "not" / "there"))
     assert finding("weights cache").status == "broken" and str(tmp_path) in finding("weights cache").detail
 

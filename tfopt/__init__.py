@@ -2,12 +2,16 @@
 
 Importing tfopt registers every serialisable class, so that ``keras.models.load_model`` finds them. Parts
 without such classes are imported at their first use, as are tfmot, keras-tuner, TFDS and scikit-learn.
+`tfopt doctor` alone starts without Keras, which may be what is broken.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tfopt import compress, data, losses, models, optimizers, schedules
+from tfopt._surroundings import is_doctor
+
+if not is_doctor():
+    from tfopt import compress, data, losses, models, optimizers, schedules
 
 if TYPE_CHECKING:
     from tfopt import callbacks, distribute, recipes, report, tune

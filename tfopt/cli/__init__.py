@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from tfopt.cli import compress, data, doctor, evaluate, finetune, launch, lr_find, predict, search
 
@@ -15,7 +16,9 @@ COMMANDS = (finetune, compress, predict, evaluate, lr_find, search, launch, data
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 after an error, 130 after Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hints about CPU instructions are no news
-    parsed = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    # The other commands' flags come from classes that import Keras, which may be what is broken.
+    parsed = _parser((doctor,) if words[:1] == ["doctor"] else COMMANDS).parse_args(words)
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
@@ -30,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tfopt",
         description="Train Keras models faster, and ship them smaller.",
         epilog="tfopt COMMAND --help explains a command. Example: tfopt finetune --data photos/",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
+    for module in modules:
         command = module.add(commands)
         command.add_argument("--verbose", action="store_true", help="log decisions; trace errors")
     return parser

@@ -19,8 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfopt._surroundings import visible_cpus
 from tfopt.distribute.spawn import _resolve
-from tfopt.tune.machine import available_cpus
 from tfopt.tune.training_setting import TrainingSetting
 
 _PARTS = 4
@@ -76,7 +76,7 @@ class _Runner:
                 "jit_compile": bool(self.model.jit_compile),
                 "steps_per_execution": self.steps,
                 "precision": self.model.dtype_policy.name,
-                "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", available_cpus())),
+                "threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", visible_cpus())),
                 "data_threads": self.setting.data_threads,
             },
         }

@@ -2,10 +2,11 @@
 
 import importlib.metadata
 import os
-import pathlib
 import platform
 
 import tensorflow as tf
+
+from tfopt._surroundings import system_text, usable_cpus
 
 _VARIABLES = ("TF_NUM_INTRAOP", "TF_NUM_INTEROP", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS")
 
@@ -25,14 +26,14 @@ def signature() -> dict[str, str]:
 
 
 def available_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use, whole ones."""
+    return max(1, round(usable_cpus()))
 
 
 def available_memory() -> int:
     """Bytes that programs can still take: of the machine, or of the container if that allows less."""
     free = _field("/proc/meminfo", "MemAvailable") * 1024
-    limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    limit, used = (system_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
     if limit.isdigit() and used.isdigit():
         free = min(free, int(limit) - int(used))
     return free
@@ -44,7 +45,7 @@ def resident_memory(process: int) -> int:
 
 
 def _cpu_model() -> str:
-    for line in _read("/proc/cpuinfo").splitlines():
+    for line in system_text("/proc/cpuinfo").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -52,14 +53,7 @@ def _cpu_model() -> str:
 
 def _field(path: str, name: str) -> int:
     """A number of kilobytes from a file of the system."""
-    for line in _read(path).splitlines():
+    for line in system_text(path).splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1])
     return 0
-
-
-def _read(path: str) -> str:
-    try:
-        return pathlib.Path(path).read_text()
-    except OSError:  # not this system, or the process has ended
-        return ""

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from tfopt._surroundings import cache_folder
 from tfopt.tune.machine import signature
 
 _log = logging.getLogger(__name__)
@@ -34,11 +35,6 @@ def remember(cache_dir: str | None, question: Mapping[str, Any], answer: Mapping
         os.replace(partial, path)
     except OSError as error:
         _log.warning("cannot remember the result in %s: %s", path.parent, error.strerror)
-
-
-def cache_folder() -> pathlib.Path:
-    """Where results are remembered unless told otherwise."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfopt"
 
 
 def _path(cache_dir: str | None, question: Mapping[str, Any]) -> pathlib.Path | None:
