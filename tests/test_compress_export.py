@@ -2,13 +2,14 @@
 
 import json
 import zipfile
+import zlib
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.compress import TFLiteModel, compare, export, quantize_aware
+from tfopt.compress import TFLiteModel, _convert, compare, export, quantize_aware
 from tfopt.compress.compare import wilson
 from tfopt.compress.inspection import _is_two_of_four
 
@@ -78,6 +79,22 @@ def test_int8_file_of_a_quantize_aware_model(trained, tmp_path, input_type):
     agreement = file.predict(IMAGES).argmax(1) == np.asarray(trained(IMAGES)).argmax(1)
     assert agreement.mean() >= 0.95
     assert (file.predict(IMAGES[:3].astype("uint8")) == file.predict(IMAGES[:3])).all()
+
+
+def test_scales_of_channels_are_short_and_nothing_else_changes(trained, tmp_path, monkeypatch):
+    short = export(trained, tmp_path / "short.tflite", "int8")
+    monkeypatch.setattr(_convert, "shortened", lambda content: content)
+    long = export(trained, tmp_path / "long.tflite", "int8")
+    opened = [tf.lite.Interpreter(model_content=file.content) for file in (short, long)]
+    for ours, before in zip(*(interpreter.get_tensor_details() for interpreter in opened)):
+        scales, original = (x["quantization_parameters"]["scales"] for x in (ours, before))
+        if len(original) > 1:
+            assert (np.frexp(scales)[0] * 1024 % 1 == 0).all() and (scales != original).any()
+        np.testing.assert_allclose(scales, original, rtol=2.0**-10 if len(original) > 1 else 0)
+    saved = len(zlib.compress(long.content)) - len(zlib.compress(short.content))
+    assert saved > 64  # a byte of each: two convolutions of 16 channels, weights and biases
+    moved = np.abs(short.predict(IMAGES) - long.predict(IMAGES)) * 256  # steps of a probability
+    assert moved.max() <= 2 and (moved <= 1).mean() >= 0.99
 
 
 def test_zeros_and_patterns_are_read_from_the_file(tmp_path):

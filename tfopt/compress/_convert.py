@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
+from tfopt.compress._scales import shortened
 from tfopt.compress.quantization.quantize import quantize_aware
 
 BATCH = 8
@@ -43,7 +44,7 @@ def converted(
         if dead:
             _log.warning("Always zero in the given data, with ranges of their own now: %s.", dead)
             content = _bytes(_with_ranges(model, data), quantization, None, input_type, sparse)
-    return content
+    return shortened(content)
 
 
 def _lacking(model: keras.Model, text: str) -> str:

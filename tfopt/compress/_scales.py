@@ -1,0 +1,24 @@
+"""Per-channel scales in few bits: a zip program shrinks them, and no output tells the difference."""
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+
+BITS = 10  # a channel's gain moves by at most 2**-10, an eighth of a step at the end of the int8 range
+
+
+def shortened(content: bytes) -> bytes:
+    """The file with every scale of a list of scales rounded to `BITS` significant bits.
+
+    Every output channel has two scales of four bytes, of its weights and of its bias, that no zip program
+    shrinks: a tenth of the zipped file of a small network.
+    """
+    edited = bytearray(content)
+    model = schema.Model.GetRootAs(edited, 0)
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+            quantization = tensor.Quantization()
+            if quantization is not None and quantization.ScaleLength() > 1:
+                scales = quantization.ScaleAsNumpy()  # a view of `edited`
+                fraction, exponent = np.frexp(scales)
+                scales[:] = np.ldexp(np.rint(fraction * 2.0**BITS) / 2.0**BITS, exponent)
+    return bytes(edited)
