@@ -16,7 +16,9 @@ from tfopt.cli import main
 from tfopt.recipes import head, stages
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.run import load_images
 from tfopt.recipes.run_folder import RunFolder, StageRecord, stored_class_names
+from tfopt.recipes.setting import Setting
 
 QUIET = ConsoleProgress(Console(quiet=True))
 
@@ -49,6 +51,37 @@ def test_the_head_is_the_logistic_regression_of_scikit_learn():
     other = LogisticRegression(C=1 / (head.PENALTY * 200), tol=1e-8).fit((features - center) / spread, labels)
     found, expected = features @ kernel + bias, other.decision_function((features - center) / spread)
     np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=0.02)
+
+
+def fitted_again(images, **options):
+    """`refit_head` on a linear classifier of digits; returns the model and the setting."""
+    x = inputs = keras.Input((32, 32, 3))
+    x = keras.layers.AveragePooling2D(4)(keras.layers.Rescaling(1 / 255)(x))
+    x = keras.layers.Dense(10, "softmax", kernel_initializer="zeros")(keras.layers.Flatten()(x))
+    config = tfopt.FinetuneConfig(model=keras.Model(inputs, x), augment=None, **options)
+    images, config = load_images(images, config)
+    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
+    model = config.build_model(10)
+    head.refit_head(model, setting)
+    return model, setting
+
+
+def test_the_last_fit_of_the_head_learns_from_the_validation_split_too():
+    splits = digits()
+    joined = {**splits, "train": tuple(map(np.concatenate, zip(splits["train"], splits["validation"])))}
+    cases = (splits, True), (joined, False), (splits, False)
+    models = [fitted_again(images, fit_on_validation=last)[0] for images, last in cases]
+    both, expected, alone = (head.head_layer(model).kernel.numpy() for model in models)
+    np.testing.assert_allclose(both, expected, atol=1e-3)
+    assert np.abs(both - alone).max() > 0.1
+
+
+def test_a_fit_of_the_head_that_costs_accuracy_is_dropped(monkeypatch):
+    model, setting = fitted_again(digits())
+    before = head.head_layer(model).get_weights()
+    monkeypatch.setattr(head, "logistic_regression", lambda *_: [np.zeros((192, 10)), np.arange(10.0)])
+    head.refit_head(model, setting)
+    np.testing.assert_array_equal(head.head_layer(model).kernel, before[0])
 
 
 def test_classes_are_balanced_and_the_report_says_so(tmp_path):

@@ -57,6 +57,8 @@ class FinetuneConfig:
         balance: How classes get equal shares of an epoch: "oversample" repeats images of rare ones,
             "undersample" leaves out images of large ones, "rejection" leaves out others in each epoch.
             None: as they are. See `tfopt.data.balance`.
+        fit_on_validation: Whether the classifier of a pretrained model is fitted in the end to the images of
+            the validation split as well, when those have chosen the best epoch.
         sparsity: Share of each kernel that is pruned to zero, in [0, 1). None: no pruning.
         quantization: "int8" (with quantization-aware training), "dynamic", "float16", "int16x8", or
             None: a float file.
@@ -90,6 +92,7 @@ class FinetuneConfig:
     label_smoothing: float = option(0.1, "share of each label that is given to the other classes")
     augment: Any = option("auto", "how training images are varied", choices=(*_AUGMENTATIONS, "none"))
     balance: str | None = option(None, "equal shares of all classes", choices=(*BALANCES, "none"))
+    fit_on_validation: bool = option(True, "in the end, fit the classifier to the validation images as well")
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
     compress_epochs: int = option(2, "epochs of pruning and of quantization-aware training")
@@ -124,6 +127,7 @@ class FinetuneConfig:
         _checks.check_choice("balance", self.balance, (*BALANCES, None))
         _checks.check_choice("quantization", self.quantization, (*QUANTIZATIONS, None))
         _checks.check_choice("jit_compile", self.jit_compile, (None, False, True))
+        _checks.check_choice("fit_on_validation", self.fit_on_validation, (False, True))
         _checks.check_choice("on_bad_image", self.on_bad_image, ("raise", "skip"))
         _checks.check_integer("seed", self.seed, minimum=0)
 

@@ -38,11 +38,29 @@ def train_head(model: keras.Model, setting: Setting) -> History:
     head = head_layer(model)
     train, validation = compute_features(model, head, setting)
     with setting.progress.bar("training the head", MOST_ITERATIONS) as bar:
-        kernel, bias = logistic_regression(*train, bar)
-        reached = {"": _scores(*train, kernel, bias), "val_": _scores(*validation, kernel, bias)}
+        weights = logistic_regression(*train, bar)
+        reached = {"": _scores(*train, *weights), "val_": _scores(*validation, *weights)}
         bar.show(f"validation {reached['val_']['accuracy']:.1%}")
-    head.set_weights([kernel, bias])
+    head.set_weights(weights)
     return {part + name: [value] for part, scores in reached.items() for name, value in scores.items()}
+
+
+def refit_head(model: keras.Model, setting: Setting) -> None:
+    """Fits the head of a fine-tuned model to its features as they are now, unless that costs accuracy.
+
+    The validation split decides that; then it has decided everything, and is learned from as well.
+    """
+    head = head_layer(model)
+    train, validation = compute_features(model, head, setting)
+    with setting.progress.bar("fitting the head again", MOST_ITERATIONS) as bar:
+        weights = logistic_regression(*train, bar)
+        gained = [_scores(*validation, *each)["accuracy"] for each in (weights, head.get_weights())]
+        if gained[0] < gained[1]:
+            return
+        if setting.config.fit_on_validation:
+            everything = (np.concatenate(arrays) for arrays in zip(train, validation))
+            weights = logistic_regression(*everything, bar)
+    head.set_weights(weights)
 
 
 def compute_features(

@@ -8,7 +8,7 @@ import keras
 from tfopt import _batch_norm, callbacks, compress, optimizers, schedules
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.head import History, head_layer, train_head
+from tfopt.recipes.head import History, refit_head
 from tfopt.recipes.progress import BatchProgress
 from tfopt.recipes.setting import Setting
 
@@ -24,7 +24,8 @@ def train_all(model: keras.Model, setting: Setting) -> History:
     Low layers keep their weights (`unfreeze`), those above learn the faster the higher they are. The
     batch-norm statistics and scales of a pretrained model stay as they are: a small data set knows them
     worse. What is evaluated and kept is an average of the weights over the last epoch. The classifier of a
-    pretrained model is fitted once more in the end, to the features as they have become.
+    pretrained model is fitted once more in the end, to the features as they have become, of all images but
+    those of the test split.
     """
     config = setting.config
     if config.pretrained:
@@ -43,15 +44,6 @@ def train_all(model: keras.Model, setting: Setting) -> History:
     if config.pretrained:
         refit_head(model, setting)
     return history
-
-
-def refit_head(model: keras.Model, setting: Setting) -> None:
-    """Fits the classifier as the first stage does, unless that costs accuracy on the validation split."""
-    head = head_layer(model)
-    kept = head.get_weights()
-    before = model.evaluate(setting.plain("validation"), verbose=0, return_dict=True)["accuracy"]
-    if train_head(model, setting)["val_accuracy"][-1] < before:
-        head.set_weights(kept)
 
 
 def prune(model: keras.Model, setting: Setting) -> History:

@@ -19,7 +19,7 @@ from tfopt.tune.space import Range, Space
 
 _FIELDS = {field.name for field in dataclasses.fields(FinetuneConfig)}
 _SMALL_IMAGE = 96  # pixels; below it a picture may be a character, which no preset may flip
-_NOT_SEARCHED = {"output", "overwrite", "seed", "on_bad_image", "strategy"}
+_NOT_SEARCHED = {"output", "overwrite", "seed", "on_bad_image", "strategy", "fit_on_validation"}
 
 
 def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
@@ -98,6 +98,7 @@ def evaluate_finetuning(
     def evaluate(values: dict[str, Any], epochs: int | None) -> dict[str, float]:
         name = hashlib.sha256(Trial(values, epochs).key.encode()).hexdigest()[:12]
         changes = {**values, "output": str(folder / "trials" / name), "overwrite": True}
+        changes["fit_on_validation"] = False  # which is the test here
         if epochs is not None:
             changes["epochs"] = epochs
         result = finetune(images, dataclasses.replace(config, **changes), progress=quiet)
