@@ -39,6 +39,35 @@ def test_search_finds_and_resumes_without_running_twice(tmp_path, tuner):
     assert result.best.values == best == json.loads((tmp_path / "best.json").read_text())
 
 
+def test_the_best_is_judged_at_full_length(tmp_path):
+    """High rates lead after few epochs and lose in the end."""
+
+    def evaluate(values, epochs):
+        return {"accuracy": values["rate"] if epochs < 9 else 0.9 * (1 - values["rate"])}
+
+    space = {"rate": Range(0.0, 1.0)}
+    result = search(None, space, evaluate=evaluate, epochs=9, trials=22, output=tmp_path, progress=QUIET)
+    longest = [trial for trial in result.trials if trial.epochs == 9]
+    assert 1 < len(longest) < len(result.trials)
+    assert max(result.trials, key=lambda trial: trial.metrics["accuracy"]) not in longest
+    assert result.best == max(longest, key=lambda trial: trial.metrics["accuracy"])
+    assert json.loads((tmp_path / "best.json").read_text()) == result.best.values
+    page = result.report_path.read_text()
+    assert f"rate {result.best.values['rate']:.2g}"[:7] in page and ">epochs<" in page
+
+
+def test_a_score_that_is_no_number_is_no_result(tmp_path):
+    def evaluate(values, epochs):
+        return {"accuracy": 0.5, "bytes": 0.0 if values["layers"] < 3 else 8.0}
+
+    wanted = Objective("accuracy", trade_off={"bytes": 0.01})
+    options = dict(evaluate=evaluate, objective=wanted, tuner="grid", progress=QUIET)
+    result = search(None, {"layers": [1, 2, 3]}, output=tmp_path / "one", **options)
+    assert result.best.values == {"layers": 3} and len(result.trials) == 3
+    with pytest.raises(RuntimeError, match="no finite score: accuracy 0.5, bytes 0"):
+        search(None, {"layers": [1, 2]}, output=tmp_path / "none", **options)
+
+
 def test_bayesian_search_is_quick_and_better_than_chance(tmp_path):
     def evaluate(values, epochs):
         return {"accuracy": -((values["x"] - 0.7) ** 2)}
@@ -83,6 +112,8 @@ def test_bad_requests_are_refused(tmp_path):
         search(None, {"rate": [0.1]}, **options)
     with pytest.raises(ValueError, match="fields of FinetuneConfig"):
         search("digits", {"rate": [0.1]}, output=tmp_path / "other")
+    with pytest.raises(ValueError, match="without 'epochs', which Hyperband decides"):
+        search("digits", {"epochs": [2, 4]}, output=tmp_path / "other")
 
 
 def test_a_line_cut_short_costs_one_trial(tmp_path):

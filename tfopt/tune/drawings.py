@@ -91,7 +91,7 @@ def _draw_axis(x: float, name: str, marks: Sequence[tuple[float, str]]) -> Marku
 def pareto_chart(
     points: Sequence[tuple[float, float]],
     front: Sequence[int],
-    best: int,
+    best: int | None,
     names: tuple[str, str],
     write: tuple[Callable[[float], str], Callable[[float], str]],
 ) -> Markup:
@@ -100,7 +100,7 @@ def pareto_chart(
     Args:
         points: (cost, result) of each trial, finite, cost > 0.
         front: Indices of those that none beats in both, by rising cost.
-        best: Index of the trial with the best score.
+        best: Index of the trial with the best score, if it is one of the points.
         names: Of the cost and of the result.
         write: How to write each of them.
     """

@@ -3,6 +3,7 @@
 import functools
 import math
 import pathlib
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,15 +72,16 @@ def _beside(trial: Trial, result: SearchResult) -> str:
 def _settings(result: SearchResult, trials: Sequence[Trial], scores: Sequence[float]) -> Section | None:
     if len(trials) < 2:
         return None
-    better = [-score for score in scores] if result.objective.direction == "min" else list(scores)
     name = "score" if result.objective.trade_off else result.objective.metric
-    chart = parallel_coordinates([trial.values for trial in trials], scores, name, better.index(max(better)))
+    lengths = len({trial.epochs for trial in trials}) > 1
+    values = [{**trial.values, "epochs": trial.epochs} if lengths else trial.values for trial in trials]
+    chart = parallel_coordinates(values, scores, name, trials.index(result.best))
     lead = "Each line is a trial and crosses every axis at its setting. The best one is orange."
     return Section("settings", "Settings", chart, lead)
 
 
 def _importance(trials: Sequence[Trial], scores: Sequence[float]) -> Section | None:
-    shares = importance([trial.values for trial in trials], scores)
+    shares = importance([trial.values for trial in trials], _without_length(trials, scores))
     if not shares:
         return None
     rows = [[name.replace("_", " "), percent(share, 0), _bar(share)] for name, share in shares.items()]
@@ -88,6 +90,14 @@ def _importance(trials: Sequence[Trial], scores: Sequence[float]) -> Section | N
         f"would. {len(trials)} trials" + (": take it as a hint." if len(trials) < 30 else ".")
     )
     return Section("importance", "What mattered", data_table(["setting", "explains", ""], rows), lead)
+
+
+def _without_length(trials: Sequence[Trial], scores: Sequence[float]) -> list[float]:
+    """Scores less the mean of the trials that trained as long: how long they did is no setting."""
+    groups: dict[int | None, list[float]] = {}
+    for trial, score in zip(trials, scores):
+        groups.setdefault(trial.epochs, []).append(score)
+    return [score - statistics.fmean(groups[trial.epochs]) for trial, score in zip(trials, scores)]
 
 
 def _bar(share: float) -> Markup:
@@ -112,7 +122,8 @@ def _front(result: SearchResult, usable: Sequence[Trial], less: str, more: str) 
     points = [(trial.metrics[less], trial.metrics[more]) for trial in usable]
     writers = functools.partial(write, less), functools.partial(write, more)
     names = _NAMES.get(less, less.replace("_", " ")), more.replace("_", " ")
-    chart = pareto_chart(points, front, usable.index(result.best), names, writers)
+    best = usable.index(result.best) if result.best in usable else None  # its cost was not measured
+    chart = pareto_chart(points, front, best, names, writers)
     rows = [
         [write(less, points[i][0]), write(more, points[i][1]), *map(_cell, usable[i].values.values())]
         for i in front

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -38,10 +39,15 @@ class SearchResult(Printable):
 
     @property
     def completed(self) -> list[Trial]:
-        """The trials that did not fail, the best first."""
+        """The trials that did not fail, the best first; those that trained longer before all shorter ones.
+
+        A setting that leads after two epochs, as small networks and high rates do, is not the one that
+        leads in the end: Hyperband's short trials choose what trains longer, the longest choose the best.
+        """
         sign = 1 if self.objective.direction == "min" else -1
-        done = [trial for trial in self.trials if not trial.error]
-        return sorted(done, key=lambda trial: sign * self.objective.score(trial.metrics))
+        scored = [(t, self.objective.score(t.metrics)) for t in self.trials if not t.error]
+        finite = [(trial, sign * score) for trial, score in scored if not math.isnan(score)]
+        return [trial for trial, _ in sorted(finite, key=lambda each: (-(each[0].epochs or 0), each[1]))]
 
     @property
     def best(self) -> Trial:
@@ -51,7 +57,9 @@ class SearchResult(Printable):
             RuntimeError: If no trial came to its end; the message has the error of the last one.
         """
         if not self.completed:
-            last = self.trials[-1].error if self.trials else "there was no time for a single one"
+            last = "there was no time for a single one"
+            if self.trials:
+                last = self.trials[-1].error or f"it has no finite score: {in_words(self.trials[-1].metrics)}"
             raise RuntimeError(f"None of {len(self.trials)} trials came to its end. The last one: {last}")
         return self.completed[0]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfopt._checks import check_choice, check_integer, check_number
+from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._optional import require
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
@@ -52,7 +52,8 @@ def search(
         data: What `tfopt.data.load` takes or returns. With `evaluate`: None, or a name for the journal.
         space: Setting -> list of values or `Range`. With `evaluate` any names; else fields of
             `FinetuneConfig`, by default those that matter most.
-        tuner: "hyperband" (short trials first, the best again and longer), "bayesian" (a Gaussian process
+        tuner: "hyperband" (short trials first, the best again and longer; the best of all is that of
+            the longest training), "bayesian" (a Gaussian process
             on the results), "random", or "grid" (every combination; a range gives ten values).
         objective: Name of a metric of the trials, or an `Objective` with a trade-off.
         trials: Most trials to run, >= 1.
@@ -94,6 +95,10 @@ def search(
     if evaluate is None:
         images = held_back(data, fixed)
         checked = check_settings(check_space(default_space(fixed, images) if space is None else space))
+        if tuner == "hyperband" and "epochs" in checked:
+            expected = "without 'epochs', which Hyperband decides"
+            fix = "Take another `tuner`; `epochs` of `config` is its longest training."
+            raise ValueError(message("space", expected, sorted(checked), fix))
         data, kept = images.class_counts, fixed.to_dict()
         evaluate = evaluate_finetuning(images, fixed, checked, folder)
         epochs = epochs or epochs_of(images, fixed)
