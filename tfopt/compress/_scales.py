@@ -3,11 +3,12 @@
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-BITS = 10  # a channel's gain moves by at most 2**-10, an eighth of a step at the end of the int8 range
+WEIGHT_BITS = 13  # a channel's gain moves by at most 2**-13, 0.015 of a step at the end of the int8 range
+BIAS_BITS = 8  # no kernel reads these: a bias is added to sums whose scale is that of input times weight
 
 
 def shortened(content: bytes) -> bytes:
-    """The file with every scale of a list of scales rounded to `BITS` significant bits.
+    """The file with every scale in a list of scales rounded to so many significant bits.
 
     Every output channel has two scales of four bytes, of its weights and of its bias, that no zip program
     shrinks: a tenth of the zipped file of a small network.
@@ -19,6 +20,7 @@ def shortened(content: bytes) -> bytes:
             quantization = tensor.Quantization()
             if quantization is not None and quantization.ScaleLength() > 1:
                 scales = quantization.ScaleAsNumpy()  # a view of `edited`
+                bits = BIAS_BITS if tensor.Type() == schema.TensorType.INT32 else WEIGHT_BITS
                 fraction, exponent = np.frexp(scales)
-                scales[:] = np.ldexp(np.rint(fraction * 2.0**BITS) / 2.0**BITS, exponent)
+                scales[:] = np.ldexp(np.rint(fraction * 2.0**bits) / 2.0**bits, exponent)
     return bytes(edited)
