@@ -34,7 +34,7 @@ from tfopt._tfmot import tfmot
 from tfopt.compress.compare import interleaved
 from tfopt.distribute import make_strategy
 from tfopt.recipes import FinetuneConfig, stages
-from tfopt.recipes.compress import PRUNING_RATE, SLIMMING_RATE, slimmed, train_with
+from tfopt.recipes.compress import PRUNING_RATE, slimmed, train_slimmed, train_with
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.setting import Setting
@@ -96,7 +96,7 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")
     longer = fold_setting(data, fold, options, compress_epochs=many)
     small = slimmed(lambda: model, longer, keep=0.5)
-    train_with(compress.Distillation(model), SLIMMING_RATE, "slimming", small, longer)
+    train_slimmed(model, small, longer)
     files["half the channels, float"] = compress.export(small, folder / "small.tflite")
     test = [(x.numpy(), y.numpy().argmax(1)) for x, y in setting.plain("test")]
     truth = np.concatenate([labels for _, labels in test])

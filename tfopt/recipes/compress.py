@@ -15,6 +15,7 @@ from tfopt.recipes import stages
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.compress_config import CompressConfig
 from tfopt.recipes.findings import write_report
+from tfopt.recipes.head import History, refit_head
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import Run, counts_text, identity, load_images
 from tfopt.recipes.run_folder import RunFolder
@@ -118,8 +119,8 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
     teacher = start()
     make: Callable[[], keras.Model] = start
     if config.keep is not None:
-        train = partial(train_with, parts.Distillation(teacher), SLIMMING_RATE, "slimming")
-        make = run.stage("slimming", partial(slimmed, start, run.setting, config.keep), train)
+        shrink = partial(slimmed, start, run.setting, config.keep)
+        make = run.stage("slimming", shrink, partial(train_slimmed, teacher))
     if config.sparsity:
         pruning = parts.Pruning(config.sparsity, teacher=teacher)
         make = run.stage("pruning", make, partial(train_with, pruning, PRUNING_RATE, "pruning"))
@@ -142,9 +143,16 @@ def slimmed(load: Callable[[], keras.Model], setting: Setting, keep: float) -> k
         return parts.slim(model, keep, criterion="taylor", data=sample)
 
 
+def train_slimmed(teacher: keras.Model, model: keras.Model, setting: Setting) -> History:
+    """Trains what is left with the whole model as its teacher, then fits the classifier to its features."""
+    history = train_with(parts.Distillation(teacher), SLIMMING_RATE, "slimming", model, setting)
+    refit_head(model, setting)
+    return history
+
+
 def train_with(
     callback: keras.callbacks.Callback, share: float, title: str, model: keras.Model, setting: Setting
-) -> stages.History:
+) -> History:
     """Trains all layers at a share of the learning rate; keeps the last epoch, with fresh statistics."""
     unfreeze(model)
     rate, groups = share * setting.config.learning_rate, optimizers.no_decay_on_norm_and_bias(model)

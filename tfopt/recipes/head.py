@@ -17,17 +17,24 @@ Examples = tuple[np.ndarray, np.ndarray]
 History = dict[str, list[float]]
 
 
+def find_head(model: keras.Model) -> keras.layers.Dense | None:
+    """The last layer with weights, which a linear probe trains, if it is dense and has a bias."""
+    weighted = [layer for layer in model.layers if layer.weights]
+    fits = bool(weighted) and isinstance(weighted[-1], keras.layers.Dense) and weighted[-1].use_bias
+    return weighted[-1] if fits else None
+
+
 def head_layer(model: keras.Model) -> keras.layers.Dense:
-    """The last layer with weights: what a linear probe trains.
+    """The result of `find_head`.
 
     Raises:
-        ValueError: If it is not dense, or has no bias.
+        ValueError: If there is none.
     """
-    weighted = [layer for layer in model.layers if layer.weights]
-    if not weighted or not isinstance(weighted[-1], keras.layers.Dense) or not weighted[-1].use_bias:
+    head = find_head(model)
+    if head is None:
         expected = "a model whose last layer with weights is dense and has a bias, to be fine-tuned"
         raise ValueError(f"`model` must be {expected}. Received: {model.name!r}.")
-    return weighted[-1]
+    return head
 
 
 def train_head(model: keras.Model, setting: Setting) -> History:
@@ -46,11 +53,14 @@ def train_head(model: keras.Model, setting: Setting) -> History:
 
 
 def refit_head(model: keras.Model, setting: Setting) -> None:
-    """Fits the head of a fine-tuned model to its features as they are now, unless that costs accuracy.
+    """Fits the head of a trained model, if it has one, to its features as they are now.
 
-    The validation split decides that; then it has decided everything, and is learned from as well.
+    Unless that costs accuracy on the validation split, which then has decided everything, and is learned
+    from as well.
     """
-    head = head_layer(model)
+    head = find_head(model)
+    if head is None:
+        return
     train, validation = compute_features(model, head, setting)
     with setting.progress.bar("fitting the head again", MOST_ITERATIONS) as bar:
         weights = logistic_regression(*train, bar)
@@ -58,8 +68,8 @@ def refit_head(model: keras.Model, setting: Setting) -> None:
         if gained[0] < gained[1]:
             return
         if setting.config.fit_on_validation:
-            everything = (np.concatenate(arrays) for arrays in zip(train, validation))
-            weights = logistic_regression(*everything, bar)
+            features, labels = (np.concatenate(arrays) for arrays in zip(train, validation))
+            weights = logistic_regression(features, labels, bar)
     head.set_weights(weights)
 
 
