@@ -52,6 +52,7 @@ class RandomAccess(abc.ABC):
         """Unbatched (image, label) in order, that `pipeline` can read in any order."""
         labels = tf.constant(self.labels)
 
+        @tf.autograph.experimental.do_not_convert  # has nothing to convert, and `load` is quicker
         def read(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return self.image(self.locate(number, tf.constant(0, tf.int64))), tf.gather(labels, number)
 
@@ -71,7 +72,7 @@ class InMemory(RandomAccess):
 
     reads_batches = True
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray | tf.Tensor, labels: np.ndarray) -> None:
         super().__init__(labels, (int(images.shape[1]), int(images.shape[2])))
         self.images = tf.convert_to_tensor(images, tf.uint8)
 

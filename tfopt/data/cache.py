@@ -1,6 +1,7 @@
 """Reads every example once, resized, into memory or into a temporary file, whichever it fits."""
 
 import logging
+import math
 import os
 import tempfile
 import weakref
@@ -18,6 +19,7 @@ from tfopt.data.decode import decode, resize, three_channels
 from tfopt.data.stream import Stream, stream_of
 
 _log = logging.getLogger(__name__)
+_ALIGNMENT = 64  # bytes
 _TOGETHER = 16  # images of a stream in flight, which may be large; files in one task
 
 
@@ -71,7 +73,7 @@ def cached(
             return Files(source.paths, source.labels, image_size, crop_to_aspect_ratio)
         return stream_of(dataset).sized(image_size, crop_to_aspect_ratio)
     images, labels = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
-    return OnDisk(images, labels) if isinstance(images, np.memmap) else InMemory(images, labels)
+    return OnDisk(images, labels) if isinstance(images, np.memmap) else InMemory(_shared(images), labels)
 
 
 def _read(
@@ -83,7 +85,8 @@ def _read(
     directory: str | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     count = int(dataset.cardinality())
-    images = _temporary_file((count, *size, 3), directory) if disk else np.empty((count, *size, 3), np.uint8)
+    shape = (count, *size, 3)
+    images = _temporary_file(shape, directory) if disk else _aligned(shape)
     spec = dataset.element_spec[1]
     labels: np.ndarray = np.empty((count, *spec.shape), np.int64 if spec.dtype.is_integer else np.float32)
 
@@ -106,6 +109,19 @@ def _read(
         while chunk := list(islice(examples, _TOGETHER)):
             list(pool.map(from_stream, *zip(*chunk)))
     return images, labels
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Uninitialised uint8 values where TensorFlow can use them in place."""
+    size = math.prod(shape)
+    memory: np.ndarray = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].reshape(shape)
+
+
+def _shared(images: np.ndarray) -> tf.Tensor:
+    """A tensor of what `_aligned` made; a copy would take as much memory again, and a third of the time."""
+    return tf.experimental.dlpack.from_dlpack(images.__dlpack__()) if images.size else tf.constant(images)
 
 
 def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
