@@ -18,6 +18,7 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 
 OPTIMIZERS, SCHEDULES = ("adamw", "lion", "sgd"), ("cosine", "linear", "constant")
 QUANTIZATIONS = ("int8", "dynamic", "float16", "int16x8")
+PRECISIONS = ("float32", "mixed_bfloat16")
 BALANCES = ("oversample", "undersample", "rejection")
 _SMALLEST_ALPHA = {"mobilenet": 0.25, "mobilenet_v2": 0.35}  # V3: 0.75; with ImageNet weights
 _AUGMENTATIONS = ("auto", "light", "standard", "strong")
@@ -64,6 +65,10 @@ class FinetuneConfig:
             None: a float file.
         compress_epochs: Epochs of pruning, and of quantization-aware training, >= 1.
         jit_compile: Whether XLA compiles training steps. None: on a GPU. `tfopt.tune.autotune` measures it.
+        steps_per_execution: Updates per call from Python, >= 1. Several save time where one takes few
+            milliseconds; they are interrupted together, and the average of the weights sees the last of them.
+        precision: "float32", or "mixed_bfloat16" for the second stage and pruning, which is faster where
+            the hardware has it. Weights stay float32; all that is measured and exported runs in float32.
         strategy: Name for `tfopt.distribute.make_strategy`.
         on_bad_image: "raise" stops at a file that is no image, "skip" leaves it out.
         seed: Of the splits, the order, augmentation and initial weights, >= 0.
@@ -97,6 +102,8 @@ class FinetuneConfig:
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
     compress_epochs: int = option(2, "epochs of pruning and of quantization-aware training")
     jit_compile: bool | None = option(None, "compile the training step with XLA")
+    steps_per_execution: int = option(1, "updates per call from Python")
+    precision: str = option("float32", "in which the second stage computes", choices=PRECISIONS)
     strategy: str = option("auto", "devices to train on", choices=("auto", "cpu", "gpu", "mirrored"))
     on_bad_image: str = option("raise", "what to do about unreadable files", choices=("raise", "skip"))
     seed: int = option(0, "of splits, order, augmentation and initial weights")
@@ -113,7 +120,7 @@ class FinetuneConfig:
                 _checks.check_number(name, getattr(self, name), minimum=0, open_minimum=True)
         if self.epochs is not None:
             _checks.check_integer("epochs", self.epochs, minimum=0)
-        for name in ("batch_size", "compress_epochs"):
+        for name in ("batch_size", "compress_epochs", "steps_per_execution"):
             _checks.check_integer(name, getattr(self, name), minimum=1)
         _checks.check_number("unfreeze", self.unfreeze, minimum=0, maximum=1, open_minimum=True)
         _checks.check_choice("optimizer", self.optimizer, OPTIMIZERS)
@@ -128,6 +135,7 @@ class FinetuneConfig:
         _checks.check_choice("quantization", self.quantization, (*QUANTIZATIONS, None))
         _checks.check_choice("jit_compile", self.jit_compile, (None, False, True))
         _checks.check_choice("fit_on_validation", self.fit_on_validation, (False, True))
+        _checks.check_choice("precision", self.precision, PRECISIONS)
         _checks.check_choice("on_bad_image", self.on_bad_image, ("raise", "skip"))
         _checks.check_integer("seed", self.seed, minimum=0)
 

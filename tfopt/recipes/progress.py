@@ -61,15 +61,18 @@ class BatchProgress(keras.callbacks.Callback):
 
     def __init__(self, bar: Bar) -> None:
         super().__init__()
-        self._bar = bar
+        self._bar, self._done = bar, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """A run that goes on begins where it was."""
+        self._done = 0
         self._bar.move_to(epoch * self.params["steps"])
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """One batch further."""
-        self._bar.advance()
+        """To behind this batch; Keras names only the last of those that one execution takes."""
+        while self._done < min(batch + 1, self.params["steps"]):
+            self._done += 1
+            self._bar.advance()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows what this epoch reached."""

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfopt import _batch_norm, callbacks, compress, optimizers, schedules
+from tfopt.models.precision import in_precision
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.head import History, refit_head
@@ -40,7 +41,8 @@ def train_all(model: keras.Model, setting: Setting) -> History:
         decay=max(0.0, 1 - 1 / updates),
         batch_norm_data=None if config.pretrained else setting.training(shuffle=False).take(16),
     )
-    history = fit(model, setting, "fine-tuning", config.epochs, config.learning_rate, groups, [averaging])
+    options = config.epochs, config.learning_rate, groups, [averaging]
+    history = fit(model, setting, "fine-tuning", *options, precision=config.precision)
     if config.pretrained:
         refit_head(model, setting)
     return history
@@ -53,8 +55,8 @@ def prune(model: keras.Model, setting: Setting) -> History:
     pruning = compress.Pruning(config.sparsity or 0.0)
     rate = (PRETRAINED_PRUNING_RATE if config.pretrained else PRUNING_RATE) * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
-    epochs = config.compress_epochs
-    history = fit(model, setting, "pruning", epochs, rate, groups, [pruning], keep_best=False)
+    options = config.compress_epochs, rate, groups, [pruning]
+    history = fit(model, setting, "pruning", *options, keep_best=False, precision=config.precision)
     _batch_norm.reestimate(model, setting.training(shuffle=False).take(16))
     return history
 
@@ -77,8 +79,19 @@ def fit(
     groups: Sequence[optimizers.Group],
     extra: Sequence[keras.callbacks.Callback] = (),
     keep_best: bool = True,
+    precision: str = "float32",
 ) -> History:
-    """Compiles with the optimizer and schedule of the options; trains with validation after every epoch."""
+    """Compiles with the optimizer and schedule of the options; trains with validation after every epoch.
+
+    In a lower precision a copy trains, and the model gets its weights.
+    """
+    if precision != "float32":
+        with setting.strategy.scope():
+            copy = in_precision(model, precision)
+        try:
+            return fit(copy, setting, title, epochs, learning_rate, groups, extra, keep_best)
+        finally:
+            model.set_weights(copy.get_weights())
     train, validation = setting.training(), setting.plain("validation")
     updates = epochs * len(train)
     rate = rate_of(setting.config, learning_rate, updates)
@@ -89,6 +102,7 @@ def fit(
             keras.losses.CategoricalCrossentropy(label_smoothing=setting.config.label_smoothing),
             metrics=["accuracy"],
             jit_compile="auto" if setting.config.jit_compile is None else setting.config.jit_compile,
+            steps_per_execution=setting.config.steps_per_execution,
         )
     best = None
     if keep_best:

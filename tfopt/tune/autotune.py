@@ -9,10 +9,15 @@ import tensorflow as tf
 
 from tfopt._checks import message
 from tfopt.data import load
+from tfopt.distribute.precision import fast_policy
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.lr_find import second_stage
 from tfopt.tune.faster import FasterTraining
 from tfopt.tune.throughput import tune_throughput
+from tfopt.tune.training_setting import TrainingSetting
+
+_TOGETHER = 8  # updates per call
+_MANY = 8  # such calls per epoch at least: the average of the weights sees the end of each
 
 
 def autotune(
@@ -20,9 +25,16 @@ def autotune(
 ) -> tuple[FinetuneConfig, FasterTraining]:
     """Measures how the second stage of `finetune` trains fastest, and sets that in the configuration.
 
-    Only what leaves the result as it is gets changed: whether XLA compiles the training step. That the
-    compilation takes its time is part of the price, so a short training stays as it is. Takes a minute or
-    two, once per machine, model and data; the answer is remembered.
+    What is tried, unless the configuration says something else already:
+
+    - whether XLA compiles the training step: the same arithmetic, rounded elsewhere;
+    - several updates per call from Python, where an epoch has many: the same updates;
+    - bfloat16 where the hardware has it: weights stay float32, and what comes out of the second stage is
+      fitted, quantized, exported and measured on the test images in float32 as ever.
+
+    The batch size, which changes what is learned, is left alone, as are threads, which belong to the process.
+    That compilation takes its time is part of the price, and a training of less than a minute stays as it is.
+    Takes a minute or two, once per machine, model and data; the answer is remembered.
 
     Args:
         data: What `tfopt.data.load` takes.
@@ -45,19 +57,35 @@ def autotune(
     images = load(data, seed=config.seed, on_bad_image=config.on_bad_image)
     height, width = images.train.element_spec[0].shape[:2]
     resolved = config.resolved(None if height is None else (height, width))
-    updates = resolved.epochs * -(-sum(images.class_counts["train"]) // config.batch_size)
+    steps = -(-sum(images.class_counts["train"]) // config.batch_size)
+    space = _open_choices(config, steps)
+    if not space:
+        default = TrainingSetting(batch_size=config.batch_size)
+        return config, FasterTraining(default, default, (), ())
     plain = dataclasses.replace(config, output="", overwrite=False)  # where it is written does not matter
     found = tune_throughput(
         functools.partial(_model, data, plain),
         functools.partial(_batches, data, plain),
         batch_size=config.batch_size,
-        space={"jit_compile": [False, True]},
-        updates=max(1, updates),
+        space=space,
+        updates=max(1, resolved.epochs * steps),
         cache_dir=cache_dir,
     )
-    if found.setting.jit_compile is not None:
-        config = dataclasses.replace(config, jit_compile=found.setting.jit_compile)
-    return config, found
+    chosen = {name: getattr(found.setting, name) for name in space}
+    changes = {name: value for name, value in chosen.items() if value is not None}
+    return dataclasses.replace(config, **changes), found
+
+
+def _open_choices(config: FinetuneConfig, steps: int) -> dict[str, list[Any]]:
+    """What may be tried: what the configuration leaves as it is by default, and makes sense here."""
+    default = FinetuneConfig()
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    space: dict[str, list[Any]] = {"jit_compile": [False, True]}
+    if fast_policy("GPU" if gpu else "CPU") == "mixed_bfloat16":
+        space["precision"] = ["float32", "mixed_bfloat16"]
+    if steps >= _MANY * _TOGETHER:
+        space["steps_per_execution"] = [1, _TOGETHER]
+    return {name: values for name, values in space.items() if getattr(config, name) == getattr(default, name)}
 
 
 def _model(data: Any, config: FinetuneConfig) -> keras.Model:

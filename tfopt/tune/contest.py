@@ -11,6 +11,7 @@ from tfopt.tune.training_setting import TrainingSetting
 _GAIN = 1.02  # what is less than 2 % faster is noise, and not worth a setting
 _HOPELESS = 0.5  # of the best speed: not tried together with something else
 _ROUNDS = 5
+_SHORT_SECONDS = 60.0
 
 
 @final
@@ -45,6 +46,11 @@ class Contest:
             raise RuntimeError(
                 f"The model does not train as it is: {self.default.status}. {self.default.detail}"
             )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the planned training ends before a search for better settings would."""
+        return self._updates is not None and self._seconds(self.default) < _SHORT_SECONDS
 
     def try_all(self, changes: Sequence[dict[str, Any]]) -> None:
         """Tries some changes of the best setting; the best of them replaces it if it is faster."""
@@ -101,8 +107,11 @@ class Contest:
         """Examples per second, compilation included if the number of updates is known."""
         if not self._updates or not found.rate:
             return found.rate
-        examples = self._updates * found.setting.batch_size
-        return examples / (examples / found.rate + found.compile_seconds)
+        return self._updates * found.setting.batch_size / self._seconds(found)
+
+    def _seconds(self, found: Measurement) -> float:
+        """What the planned training takes, compilation included."""
+        return (self._updates or 0) * found.setting.batch_size / found.rate + found.compile_seconds
 
     def _is_known(self, setting: TrainingSetting) -> bool:
         full = self._effective(setting)

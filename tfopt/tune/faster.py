@@ -54,6 +54,8 @@ class FasterTraining(Printable):
     def summary(self) -> str:
         """What was chosen, by how much and how surely, in one line."""
         note = " (remembered)" if self.remembered else ""
+        if len(self.measurements) < 2:
+            return f"The default stays: nothing else is open, or training is too short to gain by it{note}."
         if self.setting == self.default:
             return f"The default is as fast as anything that was tried{note}."
         low, high = min(self.ratios), max(self.ratios)

@@ -48,7 +48,8 @@ def tune_throughput(
             yours changes what is learned, and so does a lower precision, a little: leave out of the
             space what must stay.
         updates: Length of the training that is planned: compilation is then part of the price, and a
-            setting that takes a minute to compile loses for a short one. None: speed alone counts.
+            setting that takes a minute to compile loses for a short one, and nothing is tried for one of
+            less than a minute. None: speed alone counts.
         limit_seconds: Time for one measurement, compilation included, > 0.
         memory_limit: Bytes of main memory that training may take; None: 90 % of what is free.
         cache_dir: Where results are remembered; "auto" is `tfopt/` in the user's cache folder, None forgets.
@@ -78,8 +79,9 @@ def tune_throughput(
             Measurer(subject, limit_seconds=limit_seconds, memory_limit=memory_limit) as second,
         ):
             contest = Contest((measurer, second), default, updates)
-            for group in _groups(choices):
-                contest.try_all(group)
+            if not contest.is_short:
+                for group in _groups(choices):
+                    contest.try_all(group)
             ratios = contest.confirm()
     found = FasterTraining(contest.winner(ratios), default, tuple(ratios), tuple(contest.measurements))
     remember(cache_dir, key, found.as_dict())

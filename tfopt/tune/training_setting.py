@@ -6,6 +6,7 @@ from typing import Any, final
 import keras
 
 from tfopt._checks import check_choice, check_integer
+from tfopt.models.precision import in_precision
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -57,8 +58,7 @@ class TrainingSetting:
         Args:
             model: Compiled, Functional or Sequential.
         """
-        copy = keras.models.clone_model(model, clone_function=_cloner(model, self.precision), recursive=True)
-        copy.set_weights(model.get_weights())
+        copy = in_precision(model, self.precision)
         copy.compile(**self.compile_arguments(model))
         return copy
 
@@ -72,29 +72,6 @@ class TrainingSetting:
         if self.precision == "mixed_float16":
             arguments["optimizer"] = _scaled(arguments["optimizer"])
         return arguments
-
-
-def _cloner(model: keras.Model, precision: str | None) -> Any:
-    """Copies a layer, in another precision if that is asked for; outputs stay float32 in any case."""
-    last = _outputs(model)
-
-    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        if precision is not None:
-            config["dtype"] = "float32" if layer.name in last else precision
-        copy = layer.__class__.from_config(config)
-        copy.trainable = layer.trainable
-        return copy
-
-    return clone
-
-
-def _outputs(model: keras.Model) -> set[str]:
-    """Names of the layers that give the results, those of nested models too."""
-    sequential = isinstance(model, keras.Sequential)
-    layers = model.layers[-1:] if sequential else [model.get_layer(name) for name in model.output_names]
-    inner = [_outputs(layer) for layer in layers if isinstance(layer, keras.Model)]
-    return {layer.name for layer in layers}.union(*inner)
 
 
 def _scaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
