@@ -11,7 +11,7 @@ from rich.console import Console
 import tfopt
 from tfopt.cli import main
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.tune.finetuning import check_settings, default_space, held_back
+from tfopt.tune.finetuning import check_settings, default_space, held_back, values_as_they_are
 
 QUIET = ConsoleProgress(Console(quiet=True))
 SMALL = tfopt.FinetuneConfig(weights=None, image_size=32, epochs=1, quantization=None, batch_size=8)
@@ -55,6 +55,30 @@ def test_the_command_runs_what_the_search_found(photos, tmp_path):
         and config["augment"] == {"flip": "horizontal"}
     )
     assert config["quantization"] is None and config["epochs"] == 1 and (output / "model.tflite").exists()
+
+
+def test_a_search_starts_from_the_settings_as_they_are(photos, tmp_path):
+    space = {"learning_rate": tfopt.tune.Range(1e-4, 1e-2, log=True), "optimizer": ["lion", "adamw"]}
+    config = dataclasses.replace(TINY, learning_rate=2e-3)
+    options = dict(config=config, output=tmp_path / "search", progress=QUIET)
+    result = tfopt.tune.search(str(photos), space, trials=1, **options)
+    assert [(trial.values, trial.epochs) for trial in result.trials] == [
+        ({"learning_rate": 2e-3, "optimizer": "adamw"}, 1)
+    ]
+    best = tfopt.FinetuneConfig.from_file(tmp_path / "search" / "best.json")
+    assert best == config, "what is left out of a search, such as the last fit, is not what it recommends"
+    again = tfopt.tune.search(str(photos), space, trials=2, **options).trials
+    assert len(again) == 2 and again[0] == result.trials[0]
+
+
+def test_the_point_of_the_space_that_changes_nothing(photos):
+    images = held_back(str(photos), SMALL)
+    photographs = tfopt.FinetuneConfig(weights="imagenet", image_size=224)
+    found = values_as_they_are(photographs, images, default_space(photographs, images))
+    assert found["augment"] == "standard" and found["learning_rate"] == 5e-4 and found["unfreeze"] == 0.5
+    assert values_as_they_are(SMALL, images, default_space(SMALL, images))["augment"] == "auto"
+    assert values_as_they_are(SMALL, images, {"learning_rate": [0.5]}) is None
+    assert values_as_they_are(SMALL, images, {"learning_rate": tfopt.tune.Range(0.1, 0.5)}) is None
 
 
 def test_the_test_split_stays_unseen(photos):

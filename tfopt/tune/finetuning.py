@@ -4,12 +4,12 @@ import dataclasses
 import hashlib
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
 
-from tfopt._checks import message
+from tfopt._checks import check_choice, message
 from tfopt.data import ImageDataset, load
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.finetune import finetune
@@ -17,6 +17,7 @@ from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.journal import Trial
 from tfopt.tune.space import Range, Space
 
+METRICS = ("accuracy", "bytes", "bytes_zipped", "latency_ms")
 _FIELDS = {field.name for field in dataclasses.fields(FinetuneConfig)}
 _SMALL_IMAGE = 96  # pixels; below it a picture may be a character, which no preset may flip
 _NOT_SEARCHED = {"output", "overwrite", "seed", "on_bad_image", "strategy", "fit_on_validation"}
@@ -60,7 +61,16 @@ def check_settings(space: dict[str, Range | list[Any]]) -> dict[str, Range | lis
     if wrong:
         expected = "made of fields of FinetuneConfig: " + ", ".join(sorted(_FIELDS - _NOT_SEARCHED))
         raise ValueError(message("space", expected, wrong, "Other settings need `evaluate`."))
+    for name, domain in space.items():
+        for value in domain if isinstance(domain, list) else (domain.low, domain.high):
+            FinetuneConfig(**{name: value})  # refuses a wrong one before the first trial
     return space
+
+
+def check_metrics(names: Iterable[str]) -> None:
+    """Refuses an objective that no trial of the main job reports, before an hour of trials."""
+    for name in names:
+        check_choice("objective", name, METRICS)
 
 
 def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
@@ -73,6 +83,25 @@ def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
         raise ValueError(message("data", "a data set with a validation split", images.class_counts, fix))
     counts = {**images.class_counts, "test": images.class_counts["validation"]}
     return dataclasses.replace(images, test=images.validation, class_counts=counts)
+
+
+def values_as_they_are(
+    config: FinetuneConfig, images: ImageDataset, space: Mapping[str, Range | list[Any]]
+) -> dict[str, Any] | None:
+    """The point of the space at which the main job is what it is without a search, if there is one."""
+    size = _size(images)
+    resolved = config.resolved(size)
+    values: dict[str, Any] = {}
+    for name, domain in space.items():
+        if isinstance(domain, Range):
+            value = getattr(resolved, name)
+            fits = [value] if value is not None and domain.low <= value <= domain.high else []
+        else:
+            fits = [v for v in domain if dataclasses.replace(config, **{name: v}).resolved(size) == resolved]
+        if not fits:
+            return None
+        values[name] = fits[0]
+    return values
 
 
 def epochs_of(images: ImageDataset, config: FinetuneConfig) -> int:
@@ -104,12 +133,7 @@ def evaluate_finetuning(
         result = finetune(images, dataclasses.replace(config, **changes), progress=quiet)
         shutil.rmtree(folder / "trials" / name / "stages", ignore_errors=True)  # most of the bytes
         row = result.comparison.rows[-1]
-        return {
-            "accuracy": row.accuracy,
-            "bytes": row.bytes,
-            "bytes_zipped": row.bytes_zipped,
-            "latency_ms": row.latency.median_ms,
-        }
+        return dict(zip(METRICS, (row.accuracy, row.bytes, row.bytes_zipped, row.latency.median_ms)))
 
     return evaluate
 

@@ -12,13 +12,20 @@ from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._optional import require
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.tune.finetuning import check_settings, default_space, epochs_of, evaluate_finetuning, held_back
+from tfopt.tune.finetuning import (
+    check_settings,
+    default_space,
+    epochs_of,
+    evaluate_finetuning,
+    held_back,
+    values_as_they_are,
+)
 from tfopt.tune.journal import Journal, Trial, in_words
 from tfopt.tune.objective import Objective
 from tfopt.tune.report import write_search_report
 from tfopt.tune.result import SearchResult
 from tfopt.tune.space import Range, Space, check_space, describe, hyperparameters, values_of
-from tfopt.tune.tuner import TUNERS, is_worker, make_oracle, run_trials
+from tfopt.tune.tuner import TUNERS, is_first, is_worker, make_oracle, run_trials
 
 _EPOCHS = 9  # the most of Hyperband: trainings of 1, 3 and 9
 Evaluate = Callable[[dict[str, Any], int | None], Mapping[str, float]]
@@ -42,8 +49,9 @@ def search(
     """Tries settings of the main job, or of your own training function, and keeps the best.
 
     The test split is never looked at: trials are scored on the validation split. Run it again with the
-    same arguments to go on where it stopped; trials that ended are not run a second time. Started by
-    `tfopt launch --tuner`, one process hands out the trials and the others run them.
+    same arguments to go on where it stopped; trials that ended are not run a second time. The first trial
+    is the main job as `config` has it, if that is a point of the space: what is found is never worse there.
+    Started by `tfopt launch --tuner`, one process hands out the trials and the others run them.
 
     Do not use it for a setting that can be measured without training, such as `jit_compile` or the number
     of threads: `tune_throughput` finds those in a minute.
@@ -92,7 +100,9 @@ def search(
         check_number("seconds", seconds, minimum=0, open_minimum=True)
     wanted = Objective(objective) if isinstance(objective, str) else objective
     folder, fixed, kept = pathlib.Path(output), config or FinetuneConfig(), {}
+    start = None
     if evaluate is None:
+        check_metrics((wanted.metric, *wanted.trade_off))
         images = held_back(data, fixed)
         checked = check_settings(check_space(default_space(fixed, images) if space is None else space))
         if tuner == "hyperband" and "epochs" in checked:
@@ -102,6 +112,7 @@ def search(
         data, kept = images.class_counts, fixed.to_dict()
         evaluate = evaluate_finetuning(images, fixed, checked, folder)
         epochs = epochs or epochs_of(images, fixed)
+        start = values_as_they_are(fixed, images, checked)
     else:
         checked = check_space(space)
     header = {"space": describe(checked), "tuner": tuner, "seed": seed, "epochs": epochs, "data": data}
@@ -115,9 +126,11 @@ def search(
         direction=str(wanted.direction),
         epochs=epochs or _EPOCHS,
         seed=seed,
-        has_budget=lambda count: count < trials and time.monotonic() < until,
+        has_budget=lambda count: count + (start is not None) < trials and time.monotonic() < until,
     )
     try:
+        if start is not None and is_first():
+            runner.train(start, epochs if tuner == "hyperband" else None)
         run_trials(oracle, runner.run, runner.failed)
     except _fatal() as error:  # keras-tuner passes no other error on
         raise error.__cause__ or error from None
@@ -147,10 +160,7 @@ class _Runner:
 
     def run(self, drawn: dict[str, Any], epochs: int | None) -> float:
         """The score of a trial; raises what the trial raises."""
-        values = values_of(self._space, drawn)
-        known = self._journal.trials().get(Trial(values, epochs).key)
-        if known is None:
-            known = self._train(values, epochs)
+        known = self.train(values_of(self._space, drawn), epochs)
         if known.error:
             return math.nan  # the oracle counts it as failed
         try:
@@ -164,7 +174,11 @@ class _Runner:
         if trial.key not in self._journal.trials():
             self._keep(trial)
 
-    def _train(self, values: dict[str, Any], epochs: int | None) -> Trial:
+    def train(self, values: dict[str, Any], epochs: int | None) -> Trial:
+        """The trial with these settings, from the journal if it has been run."""
+        known = self._journal.trials().get(Trial(values, epochs).key)
+        if known is not None:
+            return known
         begin = time.monotonic()
         metrics = {name: float(value) for name, value in self._evaluate(dict(values), epochs).items()}
         seconds = time.monotonic() - begin

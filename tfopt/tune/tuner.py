@@ -127,6 +127,11 @@ def is_worker() -> bool:
     return "KERASTUNER_ORACLE_IP" in os.environ and not is_chief()
 
 
+def is_first() -> bool:
+    """Whether this process is alone, or the first of the workers."""
+    return os.environ.get("KERASTUNER_TUNER_ID", "tuner0") == "tuner0"
+
+
 def _serve(tuner: Any, oracle: Any) -> None:
     """Serves until every worker was sent home; keras-tuner's own chief looks only every 20 seconds."""
     server = threading.Thread(target=tuner.search, daemon=True)
