@@ -114,6 +114,12 @@ def test_bad_requests_are_refused(tmp_path):
         search("digits", {"rate": [0.1]}, output=tmp_path / "other")
     with pytest.raises(ValueError, match="without 'epochs', which Hyperband decides"):
         search("digits", {"epochs": [2, 4]}, output=tmp_path / "other")
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        search("digits", {"batch_size": [16, 0]}, output=tmp_path / "other")
+    for objective in ("recall", Objective("accuracy", trade_off={"megabytes": 0.1})):
+        with pytest.raises(ValueError, match="`objective` must be one of 'accuracy', 'bytes'"):
+            search("digits", {"batch_size": [16]}, objective=objective, output=tmp_path / "other")
+    assert not (tmp_path / "other").exists(), "nothing was trained"
 
 
 def test_a_line_cut_short_costs_one_trial(tmp_path):

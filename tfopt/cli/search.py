@@ -73,4 +73,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _price(text: str) -> tuple[str, float]:
     name, _, price = text.partition("=")
-    return name, float(price)
+    try:
+        return name, float(price)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be METRIC=PRICE, such as bytes=0.01, not {text!r}") from None

@@ -59,7 +59,8 @@ class SearchResult(Printable):
         if not self.completed:
             last = "there was no time for a single one"
             if self.trials:
-                last = self.trials[-1].error or f"it has no finite score: {in_words(self.trials[-1].metrics)}"
+                lines = self.trials[-1].error.splitlines()
+                last = lines[-1] if lines else f"no finite score: {in_words(self.trials[-1].metrics)}"
             raise RuntimeError(f"None of {len(self.trials)} trials came to its end. The last one: {last}")
         return self.completed[0]
 

@@ -13,6 +13,7 @@ from tfopt._optional import require
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.finetuning import (
+    check_metrics,
     check_settings,
     default_space,
     epochs_of,
