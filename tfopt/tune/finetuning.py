@@ -63,7 +63,8 @@ def check_settings(space: dict[str, Range | list[Any]]) -> dict[str, Range | lis
         raise ValueError(message("space", expected, wrong, "Other settings need `evaluate`."))
     for name, domain in space.items():
         for value in domain if isinstance(domain, list) else (domain.low, domain.high):
-            FinetuneConfig(**{name: value})  # refuses a wrong one before the first trial
+            setting: dict[str, Any] = {name: value}
+            FinetuneConfig(**setting)  # refuses a wrong one before the first trial
     return space
 
 
