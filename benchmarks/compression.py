@@ -84,7 +84,7 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     model = train_float(setting)
     files = {"float": compress.export(model, folder / "float.tflite")}
     quantized = compress.quantize_aware(model)
-    stages.quantize(quantized, setting)
+    stages.quantize(model, quantized, setting)
     files["int8"] = compress.export(quantized, folder / "int8.tflite", "int8")
     pruned = keras.models.clone_model(model)
     pruned.set_weights(model.get_weights())
@@ -92,7 +92,7 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     longer = fold_setting(data, fold, options, compress_epochs=some)
     train_with(pruning, PRUNING_RATE, "pruning", pruned, longer)
     quantized = compress.quantize_aware(pruned, preserve="sparsity")
-    stages.quantize(quantized, setting)
+    stages.quantize(pruned, quantized, setting)
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")
     longer = fold_setting(data, fold, options, compress_epochs=many)
     small = slimmed(lambda: model, longer, keep=0.5)

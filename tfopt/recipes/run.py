@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -75,7 +76,7 @@ class Run:
             with self.setting.strategy.scope():
                 return compress.quantize_aware(model, preserve)
 
-        return self.stage("quantization", make, stages.quantize)()
+        return self.stage("quantization", make, partial(stages.quantize, model))()
 
     def export(self, model: keras.Model, quantized: keras.Model | None) -> compress.TFLiteModel:
         """Writes and checks the file."""

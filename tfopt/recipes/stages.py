@@ -61,13 +61,19 @@ def prune(model: keras.Model, setting: Setting) -> History:
     return history
 
 
-def quantize(model: keras.Model, setting: Setting) -> History:
-    """Trains a model of `quantize_aware`, whose ranges are unknown before; keeps the last epoch."""
+def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> History:
+    """Trains a model of `quantize_aware`, whose ranges are unknown before; keeps the last epoch.
+
+    It learns the probabilities of the model it comes from and no labels: those would train it further, away
+    from what the earlier stages have chosen by validation.
+    """
     config = setting.config
     rate = QUANTIZATION_RATE * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
-    pruning = [compress.Pruning(config.sparsity)] if config.sparsity else []
-    return fit(model, setting, "quantization", config.compress_epochs, rate, groups, pruning, keep_best=False)
+    extra: list[keras.callbacks.Callback] = [compress.Distillation(teacher, weight=1.0)]
+    if config.sparsity:
+        extra.append(compress.Pruning(config.sparsity))
+    return fit(model, setting, "quantization", config.compress_epochs, rate, groups, extra, keep_best=False)
 
 
 def fit(
