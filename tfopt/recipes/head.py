@@ -1,10 +1,13 @@
 """Stage 1: the classifier alone, fitted to features that are computed once."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import minimize
 
+from tfopt.compress._folding import folded
 from tfopt.recipes.progress import Bar
 from tfopt.recipes.setting import Setting
 
@@ -79,6 +82,8 @@ def compute_features(
     """(features, one-hot labels) of the training views and of the validation split."""
     # In inference a dropout in front of the head passes its input on, so the head's input is the feature.
     extractor = keras.Model(model.input, head.input)
+    with contextlib.suppress(ValueError):  # of models with subclassed ones in them
+        extractor = folded(extractor)
     passes = [setting.plain("validation"), setting.plain("train")]
     batch = passes[0].element_spec[0]  # of any size: one trace
     extract = tf.function(lambda images: extractor(images, training=False), input_signature=[batch])
