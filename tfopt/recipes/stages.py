@@ -64,13 +64,15 @@ def prune(model: keras.Model, setting: Setting) -> History:
 def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> History:
     """Trains a model of `quantize_aware`, whose ranges are unknown before; keeps the last epoch.
 
-    It learns the probabilities of the model it comes from and no labels: those would train it further, away
-    from what the earlier stages have chosen by validation.
+    A pretrained model's learns the probabilities of the model it comes from and no labels: those would train
+    it further, away from what the earlier stages have chosen by validation. One from scratch goes on learning.
     """
     config = setting.config
     rate = QUANTIZATION_RATE * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
-    extra: list[keras.callbacks.Callback] = [compress.Distillation(teacher, weight=1.0)]
+    extra: list[keras.callbacks.Callback] = []
+    if config.pretrained:
+        extra.append(compress.Distillation(teacher, weight=1.0))
     if config.sparsity:
         extra.append(compress.Pruning(config.sparsity))
     return fit(model, setting, "quantization", config.compress_epochs, rate, groups, extra, keep_best=False)
