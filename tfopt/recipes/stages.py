@@ -64,8 +64,8 @@ def prune(model: keras.Model, setting: Setting) -> History:
 def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> History:
     """Trains a model of `quantize_aware`, whose ranges are unknown before; keeps the last epoch.
 
-    A pretrained model's learns the probabilities of the model it comes from and no labels: those would train
-    it further, away from what the earlier stages have chosen by validation. One from scratch goes on learning.
+    If pretrained, it learns the probabilities of the model it comes from and no labels: those would train it
+    further, away from what the earlier stages have chosen by validation. From scratch, it goes on learning.
     """
     config = setting.config
     rate = QUANTIZATION_RATE * config.learning_rate
