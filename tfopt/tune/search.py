@@ -52,6 +52,7 @@ def search(
     The test split is never looked at: trials are scored on the validation split. Run it again with the
     same arguments to go on where it stopped; trials that ended are not run a second time. The first trial
     is the main job as `config` has it, if that is a point of the space: what is found is never worse there.
+    An error in this one ends the search: it would be in every trial.
     Started by `tfopt launch --tuner`, one process hands out the trials and the others run them.
 
     Do not use it for a setting that can be measured without training, such as `jit_compile` or the number
