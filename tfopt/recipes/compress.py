@@ -9,8 +9,8 @@ from typing import Any, final
 
 import keras
 
-from tfopt import _batch_norm, distribute, optimizers
 from tfopt import compress as parts
+from tfopt import distribute, optimizers
 from tfopt.recipes import stages
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.compress_config import CompressConfig
@@ -20,11 +20,11 @@ from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import Run, counts_text, identity, load_images
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
-from tfopt.recipes.stages import unfreeze
+from tfopt.recipes.stages import SAMPLE, unfreeze
 
 # Shares of the learning rate: what lost weights learns again, means of weights move little.
 SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 5.0, stages.PRETRAINED_PRUNING_RATE, 0.2
-SAMPLE = 16  # batches for batch-norm statistics, and to fit what is left of channels
+
 STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
 
 
@@ -156,10 +156,7 @@ def train_with(
     """Trains all layers at a share of the learning rate; keeps the last epoch, with fresh statistics."""
     unfreeze(model)
     rate, groups = share * setting.config.learning_rate, optimizers.no_decay_on_norm_and_bias(model)
-    epochs = setting.config.compress_epochs
-    history = stages.fit(model, setting, title, epochs, rate, groups, [callback], keep_best=False)
-    _batch_norm.reestimate(model, setting.training(shuffle=False).take(SAMPLE))
-    return history
+    return stages.fit_anew(model, setting, title, rate, groups, [callback])
 
 
 def _classifier(model: str | pathlib.Path) -> Classifier:

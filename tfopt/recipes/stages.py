@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfopt import _batch_norm, callbacks, compress, optimizers, schedules
+from tfopt._keras_internals import leaf_layers
 from tfopt.models.precision import in_precision
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.config import FinetuneConfig
@@ -16,6 +17,8 @@ from tfopt.recipes.setting import Setting
 LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
 PRUNING_RATE = 0.5  # of the second stage's learning rate
 PRETRAINED_PRUNING_RATE = 5.0  # likewise, of a model that was fine-tuned gently: what is left learns again
+SAMPLE = 16  # batches for batch-norm statistics, and to fit what is left of channels
+QUICK_MOMENTUM = 0.8  # of batch-norm statistics while weights change fast
 QUANTIZATION_RATE = 0.05  # likewise: enough to settle the ranges, too little to forget
 
 
@@ -39,7 +42,7 @@ def train_all(model: keras.Model, setting: Setting) -> History:
     updates = len(setting.training())
     averaging = callbacks.WeightAveraging(
         decay=max(0.0, 1 - 1 / updates),
-        batch_norm_data=None if config.pretrained else setting.training(shuffle=False).take(16),
+        batch_norm_data=None if config.pretrained else setting.training(shuffle=False).take(SAMPLE),
     )
     options = config.epochs, config.learning_rate, groups, [averaging]
     history = fit(model, setting, "fine-tuning", *options, precision=config.precision)
@@ -55,10 +58,7 @@ def prune(model: keras.Model, setting: Setting) -> History:
     pruning = compress.Pruning(config.sparsity or 0.0)
     rate = (PRETRAINED_PRUNING_RATE if config.pretrained else PRUNING_RATE) * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
-    options = config.compress_epochs, rate, groups, [pruning]
-    history = fit(model, setting, "pruning", *options, keep_best=False, precision=config.precision)
-    _batch_norm.reestimate(model, setting.training(shuffle=False).take(16))
-    return history
+    return fit_anew(model, setting, "pruning", rate, groups, [pruning], precision=config.precision)
 
 
 def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> History:
@@ -76,6 +76,33 @@ def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> Hist
     if config.sparsity:
         extra.append(compress.Pruning(config.sparsity))
     return fit(model, setting, "quantization", config.compress_epochs, rate, groups, extra, keep_best=False)
+
+
+def fit_anew(
+    model: keras.Model,
+    setting: Setting,
+    title: str,
+    learning_rate: float,
+    groups: Sequence[optimizers.Group],
+    extra: Sequence[keras.callbacks.Callback],
+    precision: str = "float32",
+) -> History:
+    """`fit` where weights change so fast that the usual mean of batch-norm statistics would be of old ones.
+
+    Validation sees a mean over the last updates; in the end they are measured. Keeps the last epoch.
+    """
+    norms = [layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = QUICK_MOMENTUM
+    options = setting.config.compress_epochs, learning_rate, groups, extra
+    try:
+        history = fit(model, setting, title, *options, keep_best=False, precision=precision)
+    finally:
+        for norm, momentum in zip(norms, kept):
+            norm.momentum = momentum
+    _batch_norm.reestimate(model, setting.training(shuffle=False).take(SAMPLE))
+    return history
 
 
 def fit(
