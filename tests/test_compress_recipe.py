@@ -10,9 +10,11 @@ from sklearn.datasets import load_digits
 
 import tfopt
 from tfopt.cli import main
-from tfopt.recipes import CompressConfig, compress
+from tfopt.recipes import CompressConfig, compress, stages
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.run import load_images
 from tfopt.recipes.run_folder import save_model
+from tfopt.recipes.setting import Setting
 
 L = keras.layers
 QUIET = ConsoleProgress(Console(quiet=True))
@@ -75,6 +77,19 @@ def test_every_step_is_measured_and_keeps_what_came_before(run, path):
     assert rows[-1]["bytes"] == (output / "model.tflite").stat().st_size
     page = result.report_path.read_text()
     assert "Compressing model.keras" in page and "sparsity" in page
+
+
+def test_validation_sees_statistics_that_follow_the_weights(path):
+    model = keras.models.load_model(path, compile=False)
+    norms = [layer for layer in model.layers if isinstance(layer, L.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.999
+    images, config = load_images(digits(), CompressConfig(epochs=4, augment=None).training(model))
+    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
+    groups, pruning = tfopt.optimizers.no_decay_on_norm_and_bias(model), tfopt.compress.Pruning(0.2)
+    history = stages.fit_anew(model, setting, "pruning", 0.01, groups, [pruning])
+    assert history["val_accuracy"][-1] > history["accuracy"][-1] - 0.2
+    assert [norm.momentum for norm in norms] == [0.999, 0.999]
 
 
 def test_the_same_run_goes_on_and_another_is_refused(run, path):
