@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 import tfopt
 from tfopt.cli import main
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.tune import finetuning
 from tfopt.tune.finetuning import check_settings, default_space, held_back, values_as_they_are
 
 QUIET = ConsoleProgress(Console(quiet=True))
@@ -69,6 +71,25 @@ def test_a_search_starts_from_the_settings_as_they_are(photos, tmp_path):
     assert best == config, "what is left out of a search, such as the last fit, is not what it recommends"
     again = tfopt.tune.search(str(photos), space, trials=2, **options).trials
     assert len(again) == 2 and again[0] == result.trials[0]
+
+
+@pytest.mark.parametrize("tuner", ["hyperband", "bayesian", "random", "grid"])
+def test_the_first_trial_is_the_main_job_and_may_fail(photos, tmp_path, monkeypatch, tuner):
+    row = SimpleNamespace(accuracy=0.5, bytes=1, bytes_zipped=1, latency=SimpleNamespace(median_ms=1.0))
+
+    def finetune(images, config, progress):
+        if config.learning_rate == 2e-3 and config.optimizer == "adamw":
+            raise MemoryError("boom")
+        return SimpleNamespace(comparison=SimpleNamespace(rows=[row]))
+
+    monkeypatch.setattr(finetuning, "finetune", finetune)
+    space = {"learning_rate": tfopt.tune.Range(1e-4, 1e-2, log=True), "optimizer": ["lion", "adamw"]}
+    config = dataclasses.replace(TINY, learning_rate=2e-3, epochs=9)
+    options = dict(config=config, tuner=tuner, output=tmp_path / "search", progress=QUIET)
+    first, *others = tfopt.tune.search(str(photos), space, trials=4, **options).trials
+    assert first.values == {"learning_rate": 2e-3, "optimizer": "adamw"} and "boom" in first.error
+    assert first.epochs == (9 if tuner == "hyperband" else None)
+    assert len(others) == 3 and not any(trial.error for trial in others)
 
 
 def test_the_point_of_the_space_that_changes_nothing(photos):

@@ -26,7 +26,7 @@ from tfopt.tune.objective import Objective
 from tfopt.tune.report import write_search_report
 from tfopt.tune.result import SearchResult
 from tfopt.tune.space import Range, Space, check_space, describe, hyperparameters, values_of
-from tfopt.tune.tuner import TUNERS, is_first, is_worker, make_oracle, run_trials
+from tfopt.tune.tuner import TUNERS, is_worker, make_oracle, run_trials
 
 _EPOCHS = 9  # the most of Hyperband: trainings of 1, 3 and 9
 Evaluate = Callable[[dict[str, Any], int | None], Mapping[str, float]]
@@ -52,7 +52,6 @@ def search(
     The test split is never looked at: trials are scored on the validation split. Run it again with the
     same arguments to go on where it stopped; trials that ended are not run a second time. The first trial
     is the main job as `config` has it, if that is a point of the space: what is found is never worse there.
-    An error in this one ends the search: it would be in every trial.
     Started by `tfopt launch --tuner`, one process hands out the trials and the others run them.
 
     Do not use it for a setting that can be measured without training, such as `jit_compile` or the number
@@ -124,15 +123,14 @@ def search(
     until = math.inf if seconds is None else time.monotonic() + seconds
     oracle = make_oracle(
         tuner,
-        hyperparameters(checked),
+        hyperparameters(checked, start),
         direction=str(wanted.direction),
         epochs=epochs or _EPOCHS,
         seed=seed,
-        has_budget=lambda count: count + (start is not None) < trials and time.monotonic() < until,
+        has_budget=lambda count: count < trials and time.monotonic() < until,
+        from_defaults=start is not None,
     )
     try:
-        if start is not None and is_first():
-            runner.train(start, epochs if tuner == "hyperband" else None)
         run_trials(oracle, runner.run, runner.failed)
     except _fatal() as error:  # keras-tuner passes no other error on
         raise error.__cause__ or error from None
@@ -162,7 +160,7 @@ class _Runner:
 
     def run(self, drawn: dict[str, Any], epochs: int | None) -> float:
         """The score of a trial; raises what the trial raises."""
-        known = self.train(values_of(self._space, drawn), epochs)
+        known = self._train(values_of(self._space, drawn), epochs)
         if known.error:
             return math.nan  # the oracle counts it as failed
         try:
@@ -176,7 +174,7 @@ class _Runner:
         if trial.key not in self._journal.trials():
             self._keep(trial)
 
-    def train(self, values: dict[str, Any], epochs: int | None) -> Trial:
+    def _train(self, values: dict[str, Any], epochs: int | None) -> Trial:
         """The trial with these settings, from the journal if it has been run."""
         known = self._journal.trials().get(Trial(values, epochs).key)
         if known is not None:

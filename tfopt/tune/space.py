@@ -84,16 +84,23 @@ def describe(space: Mapping[str, Range | list[Any]]) -> dict[str, Any]:
     }
 
 
-def hyperparameters(space: Mapping[str, Range | list[Any]]) -> Any:
-    """The space for keras-tuner. A list becomes its indices: a keras-tuner choice can hold no None."""
+def hyperparameters(space: Mapping[str, Range | list[Any]], start: Mapping[str, Any] | None = None) -> Any:
+    """The space for keras-tuner. A list becomes its indices: a keras-tuner choice can hold no None.
+
+    Args:
+        space: Result of `check_space`.
+        start: The point of it that becomes the default; None leaves that to keras-tuner.
+    """
     drawn = require("keras_tuner", "`tfopt.tune.search`").HyperParameters()
     for name, domain in space.items():
+        default = None if start is None else start[name]
         if not isinstance(domain, Range):
             ordered = all(isinstance(value, int | float) for value in domain)
-            drawn.Choice(name, list(range(len(domain))), ordered=ordered)
+            index = 0 if start is None else domain.index(default)
+            drawn.Choice(name, list(range(len(domain))), default=index, ordered=ordered)
             continue
         make = drawn.Int if domain.integer else drawn.Float
-        make(name, domain.low, domain.high, sampling="log" if domain.log else "linear")
+        make(name, domain.low, domain.high, sampling="log" if domain.log else "linear", default=default)
     return drawn
 
 

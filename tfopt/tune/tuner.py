@@ -29,6 +29,7 @@ def make_oracle(
     epochs: int,
     seed: int,
     has_budget: Callable[[int], bool],
+    from_defaults: bool = False,
 ) -> Any:
     """A keras-tuner oracle that also stops when the budget is used up.
 
@@ -39,6 +40,7 @@ def make_oracle(
         epochs: The longest training that Hyperband gives to a trial.
         seed: Decides what is drawn.
         has_budget: Called with the number of trials so far; False ends the search.
+        from_defaults: Whether the first trial has the defaults of `hyperparameters`, as in a grid anyway.
     """
     oracles = require("keras_tuner.oracles", "`tfopt.tune.search`")
     objective = require("keras_tuner", "`tfopt.tune.search`").Objective("score", direction)
@@ -57,6 +59,11 @@ def make_oracle(
             """Draws the next trial, or stops."""
             if not has_budget(len(self.trials)):
                 return {"status": "STOPPED"}
+            if from_defaults and not self.trials and name != "grid":
+                values = {each.name: each.default for each in self.get_space().space}
+                if name == "hyperband":  # as long as the longest, and in no bracket
+                    values["tuner/epochs"] = epochs
+                return {"status": "RUNNING", "values": values}
             with one_thread(1):  # the Gaussian process is so small that threads make it 5 times slower
                 return super().populate_space(trial_id)
 
@@ -125,11 +132,6 @@ def is_chief() -> bool:
 def is_worker() -> bool:
     """Whether this process runs trials that a chief hands out."""
     return "KERASTUNER_ORACLE_IP" in os.environ and not is_chief()
-
-
-def is_first() -> bool:
-    """Whether this process is alone, or the first of the workers."""
-    return os.environ.get("KERASTUNER_TUNER_ID", "tuner0") == "tuner0"
 
 
 def _serve(tuner: Any, oracle: Any) -> None:
