@@ -98,6 +98,18 @@ def test_scales_of_channels_are_short_and_nothing_else_changes(trained, tmp_path
     assert moved.max() <= 2 and (moved <= 1).mean() >= 0.99
 
 
+def test_a_file_that_xnnpack_refuses_runs_on_the_built_in_kernels(tmp_path, monkeypatch, caplog):
+    model = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3), L.GlobalMaxPooling2D(), L.Dense(3)])
+    images = RNG.uniform(size=(32, 8, 8, 3)).astype("float32")
+    good = export(model, tmp_path / "good.tflite", "int8", representative_data=images)
+    with monkeypatch.context() as patch:  # scales of a channel and of the output that are too far apart
+        patch.setattr("numpy.rint", lambda values: values * 2**20)
+        refused = tmp_path / "refused.tflite"
+        refused.write_bytes(_convert.shortened(good.content))
+    assert TFLiteModel(refused).predict(images).shape == (32, 3)
+    assert f"{refused}: XNNPACK refuses it" in caplog.text and "good" not in caplog.text
+
+
 def test_zeros_and_patterns_are_read_from_the_file(tmp_path):
     model = keras.Sequential([keras.Input((8,)), L.Dense(16), L.Dense(4, name="out")])
     kernel = RNG.normal(size=(8, 16)).astype("float32")

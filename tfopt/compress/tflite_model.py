@@ -1,5 +1,6 @@
 """TFLiteModel: an exported file that can be run, measured and looked into."""
 
+import logging
 import pathlib
 import sys
 import time
@@ -16,6 +17,7 @@ from tfopt.compress._data import batches, labelled
 from tfopt.compress.inspection import Inspection, inspect_interpreter
 
 LABELS = "labels.txt"
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -40,7 +42,8 @@ class TFLiteModel:
     """A .tflite file: predict, evaluate, benchmark, inspect.
 
     Runs in ai_edge_litert if that is installed, else in TensorFlow's own interpreter. Inputs are what the
-    Keras model took (float pixels in [0, 255], say): they are quantized with the scale in the file.
+    Keras model took (float pixels in [0, 255], say): they are quantized with the scale in the file. A file
+    that XNNPACK refuses, as it does where a channel's scale is far from the output's, runs without it.
 
     Args:
         path: A `.tflite` file, from `export` or anywhere else.
@@ -137,20 +140,28 @@ class TFLiteModel:
 
     def inspect(self) -> Inspection:
         """Operations, data types, scales, zeros and 2:4 patterns, read from the file."""
-        kind = _interpreter_class()
-        resolver = sys.modules[kind.__module__].OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        return inspect_interpreter(self._load(experimental_op_resolver_type=resolver))
+        return inspect_interpreter(self._load(built_in=True))
 
-    def _load(self, **options: Any) -> Any:
+    def _load(self, built_in: bool = False) -> Any:
+        """An interpreter with its default delegate, XNNPACK, or with TFLite's built-in kernels alone."""
         if self.content[4:8] != b"TFL3":
             raise ValueError(
                 f"`path` must be a TFLite file. Received: path={str(self.path)!r}, {len(self.content)} bytes "
                 "without the TFL3 mark."
             )
+        kind = _interpreter_class()
+        resolvers = sys.modules[kind.__module__].OpResolverType
+        resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if built_in else resolvers.AUTO
         try:
-            interpreter = _interpreter_class()(model_path=str(self.path), num_threads=self.threads, **options)
+            interpreter = kind(
+                str(self.path), num_threads=self.threads, experimental_op_resolver_type=resolver
+            )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
+            if not built_in and "XNNPACK" in str(error):
+                interpreter = self._load(built_in=True)
+                _log.warning("%s: XNNPACK refuses it; without, it is slower: %s", self.path, error)
+                return interpreter
             raise ValueError(
                 f"`path` must be a complete TFLite file. The interpreter refuses {str(self.path)!r}: {error}"
             ) from error
