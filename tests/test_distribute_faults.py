@@ -23,11 +23,14 @@ KILL, TERM, STOP = 9, 15, 19
 UPDATES = 32
 
 
-def train(folder: pathlib.Path, kind: str, *deaths: str) -> list[dict[str, np.ndarray]]:
+def train(
+    folder: pathlib.Path, kind: str, *deaths: str, restarts: int | None = None
+) -> list[dict[str, np.ndarray]]:
     """What each worker ends with; one restart after every death."""
     output = io.StringIO()
     command = [SCRIPT, str(folder), kind, *deaths]
-    code = launch(command, max_restarts=len(deaths), grace_seconds=1.0, output=output, log_dir=folder)
+    restarts = len(deaths) if restarts is None else restarts
+    code = launch(command, max_restarts=restarts, grace_seconds=1.0, output=output, log_dir=folder)
     assert code == 0, output.getvalue()[-4000:]
     return [dict(np.load(folder / f"end-{worker}.npz")) for worker in range(2)]
 
@@ -56,21 +59,22 @@ def test_killed_and_preempted_workers_end_like_an_uninterrupted_run(whole, tmp_p
         )
 
 
+@pytest.mark.parametrize("worker", [0, 1], ids=["chief", "worker"])
 @pytest.mark.parametrize(
     "number",
     [KILL, pytest.param(STOP, marks=pytest.mark.full)],
     ids=["killed", "silent"],  # silent as a machine without power: its peers see no closed connection
 )
-def test_a_dead_peer_ends_the_others(number, tmp_path):
+def test_a_dead_peer_ends_the_others(number, worker, tmp_path):
     with reserved_addresses(2) as addresses:
         command = [sys.executable, "-m", "tfopt", "launch", "--grace", "0", "--log-dir", str(tmp_path)]
-        script = [SCRIPT, str(tmp_path), "sharded", f"1:9:{number}"]
+        script = [SCRIPT, str(tmp_path), "sharded", f"{worker}:9:{number}"]
         launchers = [
             subprocess.Popen([*command, "--hosts", ",".join(addresses), "--index", str(index), *script])
             for index in range(2)
         ]
         try:
-            code = launchers[0].wait(timeout=240)
+            code = launchers[1 - worker].wait(timeout=240)
             ended = time.time()
         finally:
             for launcher in launchers:
@@ -78,6 +82,14 @@ def test_a_dead_peer_ends_the_others(number, tmp_path):
                 launcher.wait(timeout=60)
     assert code not in (0, 128 + TERM)
     assert ended - os.path.getmtime(tmp_path / "died") < 15
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("worker", [0, 1], ids=["chief", "worker"])
+def test_a_slow_peer_is_waited_for(worker, whole, tmp_path):
+    begin = time.monotonic()
+    assert_identical(train(tmp_path, "sharded", f"{worker}:9:0", restarts=0), whole)
+    assert time.monotonic() - begin > 30
 
 
 def test_one_process_saves_on_term_at_the_next_batch_and_goes_on(tmp_path, monkeypatch):

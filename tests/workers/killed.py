@@ -1,11 +1,13 @@
 """A training script for `tfopt launch` that dies where it is told: FOLDER DATA [WORKER:UPDATE[:SIGNAL]]...
 
-The k-th argument is for attempt k, which ends at that update; the last attempt writes its weights.
+The k-th argument is for attempt k, which ends at that update; the last attempt writes its weights. Signal 0
+ends nothing: the update takes 30 s.
 """
 
 import os
 import pathlib
 import sys
+import time
 
 import keras
 import numpy as np
@@ -56,6 +58,7 @@ def death(folder: pathlib.Path, worker: int, optimizer, deaths: list[str]):
     def on_train_batch_end(batch, logs):
         if who == worker and optimizer.iterations.numpy() == update:
             (folder / "died").touch()
+            time.sleep(0 if number else 30)
             os.kill(os.getpid(), number)
 
     return on_train_batch_end
