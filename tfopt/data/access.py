@@ -6,6 +6,7 @@ number 731 without reading the others. tf.data cannot in general; these three ca
 """
 
 import abc
+import functools
 import os
 from typing import Any, final
 
@@ -23,10 +24,7 @@ class RandomAccess(abc.ABC):
     Attributes:
         labels: int64 [examples], or float32 [examples, classes] if they are soft.
         image_size: (height, width) if all images share it, else None.
-        reads_batches: Whether `image` takes the numbers of a whole batch at once.
     """
-
-    reads_batches = False
 
     def __init__(self, labels: np.ndarray, image_size: tuple[int, int] | None) -> None:
         soft = np.issubdtype(np.asarray(labels).dtype, np.floating)
@@ -70,8 +68,6 @@ def random_access_of(dataset: Any) -> RandomAccess | None:
 class InMemory(RandomAccess):
     """uint8 images [examples, height, width, 3] in one tensor."""
 
-    reads_batches = True
-
     def __init__(self, images: np.ndarray | tf.Tensor, labels: np.ndarray) -> None:
         super().__init__(labels, (int(images.shape[1]), int(images.shape[2])))
         self.images = tf.convert_to_tensor(images, tf.uint8)
@@ -79,6 +75,12 @@ class InMemory(RandomAccess):
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """One row of the tensor."""
         return tf.gather(self.images, index)
+
+    @tf.autograph.experimental.do_not_convert  # has nothing to convert
+    def batch(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """float32 images and labels of the examples with these numbers [batch, 1], and zeros for -1."""
+        rows = functools.partial(tf.gather_nd, indices=index, bad_indices_policy="IGNORE")
+        return tf.cast(rows(self.images), tf.float32), rows(tf.constant(self.labels))
 
     def array(self, index: int) -> np.ndarray:
         """One row of the tensor."""

@@ -104,8 +104,9 @@ def pipeline(
     reader = ProgressiveReader(readers, list(sizes)) if len(readers) > 1 else readers[0]
     if epochs is None:
         position = Position(first_epoch)
-        stream = tf.data.Dataset.range(1).flat_map(lambda _: reader.epoch(*position.take()))
-        batches = _finish(stream.apply(tf.data.experimental.assert_cardinality(order.batches)))
+        batches = _finish(
+            reader.next_epoch(position).apply(tf.data.experimental.assert_cardinality(order.batches))
+        )
         batches.position, batches.order = position, order
         return batches
     numbers = tf.data.Dataset.range(first_epoch, first_epoch + check_integer("epochs", epochs, minimum=1))

@@ -7,9 +7,9 @@ from typing import Any, final
 
 import tensorflow as tf
 
-from tfopt.data.access import RandomAccess
+from tfopt.data.access import InMemory, RandomAccess
 from tfopt.data.augment import Augment
-from tfopt.data.order import Order
+from tfopt.data.order import Order, Position
 from tfopt.data.stream import Stream
 
 
@@ -41,6 +41,10 @@ class Reader(abc.ABC):
         examples = self.examples(epoch, first_batch * size)
         return self.mixed(examples.batch(size, drop_remainder=self.order.drop_remainder))
 
+    def next_epoch(self, position: Position) -> tf.data.Dataset:
+        """The batches of the epoch at which `position` stands when the iteration begins."""
+        return tf.data.Dataset.range(1).flat_map(lambda _: self.epoch(*position.take()))
+
     @abc.abstractmethod
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         """(image, label) in the order of the epoch, with epoch and index for mixing; zeros before `first`."""
@@ -58,18 +62,17 @@ class Reader(abc.ABC):
         return batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _example(self, image: tf.Tensor, label: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
-        """Augments one image (or none of a batch), and keeps what mixing needs."""
+        """Augments one image, and keeps what mixing needs."""
         if self.augment is None:
             image = tf.cast(image, tf.float32)
         else:
             image = self.augment.image(image, seed=self.order.seed, epoch=epoch, index=index)
         return (image, label, epoch, index) if self.mixes else (image, label)
 
-    def _zeros(self, shape: tuple[int, ...], label: tf.TensorSpec) -> tf.data.Dataset:
-        """One example of zeros, or one batch."""
-        images = tf.zeros((*shape, *self.source.image_size, 3))
-        number = tf.zeros(shape, tf.int64)
-        zeros = (images, tf.zeros((*shape, *label.shape), label.dtype))
+    def _zeros(self, label: tf.TensorSpec) -> tf.data.Dataset:
+        """One example of zeros."""
+        zeros = (tf.zeros((*self.source.image_size, 3)), tf.zeros(label.shape, label.dtype))
+        number = tf.constant(0, tf.int64)
         return tf.data.Dataset.from_tensors((*zeros, number, number) if self.mixes else zeros)
 
 
@@ -79,24 +82,47 @@ class IndexReader(Reader):
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
         """Reads whole batches where nothing is to be done for each image alone."""
-        if self.augment is not None or not self.source.reads_batches:
+        if not self._by_batches:
             return super().epoch(epoch, first_batch)
-        size = self.order.batch_size
-        places = tf.data.Dataset.range(first_batch * size, self.order.length)
-        zeros = self._zeros((size,), self._label).repeat(first_batch)
-        return zeros.concatenate(self._read(places.batch(size, self.order.drop_remainder), epoch))
+        return self._batches(tf.data.Dataset.from_tensors(self._numbers(epoch, first_batch)))
+
+    def next_epoch(self, position: Position) -> tf.data.Dataset:
+        """Without a nested data set where that can be, so that an epoch begins at once."""
+        if not self._by_batches:
+            return super().next_epoch(position)
+
+        @tf.autograph.experimental.do_not_convert
+        def numbers(_: tf.Tensor) -> tf.Tensor:
+            found = tf.numpy_function(lambda: self._numbers(*position.take()).numpy(), [], tf.int64)
+            return tf.ensure_shape(found, [self.order.length, 1])
+
+        return self._batches(tf.data.Dataset.range(1).map(numbers))
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         """Reads each place of the epoch."""
-        zeros = self._zeros((), self._label).repeat(first)
+        zeros = self._zeros(self._label).repeat(first)
         return zeros.concatenate(self._read(tf.data.Dataset.range(first, self.order.length), epoch))
+
+    @property
+    def _by_batches(self) -> bool:
+        return self.augment is None and isinstance(self.source, InMemory)
+
+    def _numbers(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.Tensor:
+        """The examples of an epoch in their order [length, 1]; -1 in front of `first_batch`."""
+        places = tf.range(self.order.length, dtype=tf.int64)
+        skipped = places < first_batch * self.order.batch_size
+        return tf.where(skipped, tf.constant(-1, tf.int64), self.order.index(places, epoch))[:, None]
+
+    def _batches(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
+        """Of the numbers of an epoch, as one tensor."""
+        batches = numbers.rebatch(self.order.batch_size, drop_remainder=self.order.drop_remainder)
+        return batches.map(self.source.batch, num_parallel_calls=tf.data.AUTOTUNE)
 
     @property
     def _label(self) -> tf.TensorSpec:
         return tf.TensorSpec(self.source.labels.shape[1:], self.source.labels.dtype)
 
     def _read(self, places: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
-        """Of one place, or of the places of a batch, each."""
         labels = tf.constant(self.source.labels)
 
         def read(place: tf.Tensor) -> Any:
@@ -125,7 +151,7 @@ class StreamReader(Reader):
 
         records = records.take(order.length).skip(first)
         examples = records.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        return self._zeros((), self.source.label).repeat(first).concatenate(examples)
+        return self._zeros(self.source.label).repeat(first).concatenate(examples)
 
 
 @final
@@ -139,6 +165,8 @@ class ProgressiveReader:
 
     def __init__(self, readers: Sequence[Reader], starts: Sequence[int]) -> None:
         self.readers, self.starts = readers, starts
+
+    next_epoch = Reader.next_epoch
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
         """All sizes one after the other, of which all but one are empty."""
