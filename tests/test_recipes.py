@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 import tfopt
+from tfopt import schedules
 from tfopt.cli import main
 from tfopt.recipes import head, stages
 from tfopt.recipes.best import KeepBest
@@ -64,6 +65,27 @@ def fitted_again(images, **options):
     model = config.build_model(10)
     head.refit_head(model, setting)
     return model, setting
+
+
+def test_the_batch_of_the_second_stage_grows():
+    x = inputs = keras.Input((32, 32, 3))
+    x = keras.layers.AveragePooling2D(4)(keras.layers.Rescaling(1 / 255)(x))
+    x = keras.layers.Dense(10, "softmax")(keras.layers.Flatten()(x))
+    options = dict(model=keras.Model(inputs, x), augment=None, batch_size=10, batch_growth=4)
+    images, config = load_images(digits(), tfopt.FinetuneConfig(epochs=6, **options))
+    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
+    model = config.build_model(10)
+    history = stages.train_all(model, setting)  # 10 batches of 10 images in each epoch
+    assert history["batch_size"] == [10, 10, 20, 20, 40, 40]
+    assert int(model.optimizer.inner_optimizer.iterations) == 20 + 10 + 5
+    rate = schedules.Warmup(keras.optimizers.schedules.CosineDecay(5e-4, 600), 60)
+    assert history["learning_rate"][3] == pytest.approx(float(rate(400))), "by images, not by updates"
+    for batches, largest in ((60, 80), (11, 20), (4, 20)):
+        _, (ramping,) = stages.optimizer_of(config, 1e-3, batches, [], 32)
+        assert ramping.schedule.sizes[-1] == largest
+    assert stages.optimizer_of(config, 1e-3, 3, [], 32)[1] == []
+    with pytest.raises(ValueError, match="batch_growth"):
+        tfopt.FinetuneConfig(batch_growth=3)
 
 
 def test_the_last_fit_of_the_head_learns_from_the_validation_split_too():

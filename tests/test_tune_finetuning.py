@@ -38,6 +38,7 @@ def test_the_command_runs_what_the_search_found(photos, tmp_path):
         "learning_rate": [1e-3],
         "optimizer": ["lion"],
         "schedule": ["linear"],
+        "batch_growth": [2],
         "augment": [tfopt.data.Augment(flip="horizontal")],
     }
     options = dict(tuner="grid", config=TINY, output=tmp_path / "search", progress=QUIET)
@@ -54,6 +55,7 @@ def test_the_command_runs_what_the_search_found(photos, tmp_path):
     assert (
         config["learning_rate"] == 1e-3
         and config["optimizer"] == "lion"
+        and config["batch_growth"] == 2
         and config["augment"] == {"flip": "horizontal"}
     )
     assert config["quantization"] is None and config["epochs"] == 1 and (output / "model.tflite").exists()

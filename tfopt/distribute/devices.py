@@ -71,11 +71,25 @@ def show_only(names: list[str]) -> None:
 def set_threads(threads: int) -> None:
     """Limits the threads inside one op, and between ops, to `threads` each."""
     check_integer("threads", threads, minimum=1)
+    settings = tf.config.threading
+    if settings.get_intra_op_parallelism_threads() == settings.get_inter_op_parallelism_threads() == threads:
+        return
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError as error:
         raise already_started("threads") from error
+
+
+def have_started() -> bool:
+    """Whether TensorFlow runs already and takes no other number of threads."""
+    kept = tf.config.threading.get_intra_op_parallelism_threads()
+    try:
+        for threads in (kept + 1, kept):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        return True
+    return False
 
 
 def set_memory_growth(growth: bool) -> None:

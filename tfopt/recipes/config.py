@@ -19,6 +19,7 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 OPTIMIZERS, SCHEDULES = ("adamw", "lion", "sgd"), ("cosine", "linear", "constant")
 QUANTIZATIONS = ("int8", "dynamic", "float16", "int16x8")
 PRECISIONS = ("float32", "mixed_bfloat16")
+GROWTHS = tuple(2**doublings for doublings in range(11))
 BALANCES = ("oversample", "undersample", "rejection")
 _SMALLEST_ALPHA = {"mobilenet": 0.25, "mobilenet_v2": 0.35}  # V3: 0.75; with ImageNet weights
 _AUGMENTATIONS = ("auto", "light", "standard", "strong")
@@ -45,6 +46,10 @@ class FinetuneConfig:
         unfreeze: Share of the layers that train in the second stage of a pretrained model, counted from
             the top, in (0, 1].
         batch_size: Images per update, >= 1.
+        batch_growth: How many times as large the batches of the second stage become: 1, 2, 4, 8, ... Each
+            size from `batch_size` on, doubled each time, sees an equal share of the images. They are
+            gathered from batches of `batch_size`, so memory and the statistics of batch normalization stay.
+            In a training too short for an update of each size, they grow less.
         learning_rate: Peak rate of the second stage. None: 5e-4 for a pretrained model, 3e-3 from scratch.
         optimizer: "adamw", "lion" or "sgd" (momentum 0.9). Lion wants a fifth of AdamW's learning rate, SGD
             ten times it.
@@ -69,6 +74,8 @@ class FinetuneConfig:
             milliseconds; they are interrupted together, and the average of the weights sees the last of them.
         precision: "float32", or "mixed_bfloat16" for the second stage and pruning, which is faster where
             the hardware has it. Weights stay float32; all that is measured and exported runs in float32.
+        threads: Of TensorFlow, >= 1: in one operation, and operations at a time. None: as many as cores.
+        data_threads: Of the input alone, >= 1. None: those of TensorFlow.
         strategy: Name for `tfopt.distribute.make_strategy`.
         on_bad_image: "raise" stops at a file that is no image, "skip" leaves it out.
         seed: Of the splits, the order, augmentation and initial weights, >= 0.
@@ -88,6 +95,7 @@ class FinetuneConfig:
     epochs: int = option(None, "epochs of the second stage, in which convolutions train too")
     unfreeze: float = option(0.5, "share of the layers, from the top, that train in the second stage")
     batch_size: int = option(32, "images per update")
+    batch_growth: int = option(1, "how many times as large the batches become: 1, 2, 4, ...")
     learning_rate: float = option(None, "peak learning rate of the second stage")
     optimizer: str = option("adamw", "rule of the updates", choices=OPTIMIZERS)
     weight_decay: float = option(1e-2, "decay of the kernels")
@@ -104,6 +112,8 @@ class FinetuneConfig:
     jit_compile: bool | None = option(None, "compile the training step with XLA")
     steps_per_execution: int = option(1, "updates per call from Python")
     precision: str = option("float32", "in which the second stage computes", choices=PRECISIONS)
+    threads: int = option(None, "of TensorFlow, in one operation and between operations")
+    data_threads: int = option(None, "of the input alone, instead of those of TensorFlow")
     strategy: str = option("auto", "devices to train on", choices=("auto", "cpu", "gpu", "mirrored"))
     on_bad_image: str = option("raise", "what to do about unreadable files", choices=("raise", "skip"))
     seed: int = option(0, "of splits, order, augmentation and initial weights")
@@ -118,10 +128,12 @@ class FinetuneConfig:
         for name in ("alpha", "learning_rate"):
             if getattr(self, name) is not None:
                 _checks.check_number(name, getattr(self, name), minimum=0, open_minimum=True)
-        if self.epochs is not None:
-            _checks.check_integer("epochs", self.epochs, minimum=0)
+        for name, minimum in (("epochs", 0), ("threads", 1), ("data_threads", 1)):
+            if getattr(self, name) is not None:
+                _checks.check_integer(name, getattr(self, name), minimum=minimum)
         for name in ("batch_size", "compress_epochs", "steps_per_execution"):
             _checks.check_integer(name, getattr(self, name), minimum=1)
+        _checks.check_choice("batch_growth", self.batch_growth, GROWTHS)
         _checks.check_number("unfreeze", self.unfreeze, minimum=0, maximum=1, open_minimum=True)
         _checks.check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _checks.check_choice("schedule", self.schedule, SCHEDULES)

@@ -71,6 +71,7 @@ def finetune(
     Raises:
         ValueError: If an option or the data does not fit.
         FileExistsError: If the output folder holds another run.
+        RuntimeError: If `threads` are asked for and TensorFlow has started with others.
 
     Example:
         >>> result = tfopt.finetune("photos/", weights="imagenet", epochs=8, output="runs/photos")
@@ -78,7 +79,7 @@ def finetune(
     """
     started = time.perf_counter()
     config = dataclasses.replace(config or FinetuneConfig(), **overrides)
-    strategy = distribute.make_strategy(config.strategy)
+    strategy = distribute.make_strategy(config.strategy, threads=config.threads)
     progress = progress or ConsoleProgress()
     images, config = load_images(data, config)
     folder = RunFolder(config.output, identity(config.to_dict(), images), config.overwrite)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfopt import callbacks, data, optimizers
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.stages import LOWEST_MULTIPLIER, freeze_below, optimizer_of
+from tfopt.recipes.stages import LOWEST_MULTIPLIER, freeze_below, rule_of
 
 
 def find_learning_rate(
@@ -81,7 +81,7 @@ def _compiled(config: FinetuneConfig, classes: int) -> keras.Model:
         *optimizers.no_decay_on_norm_and_bias(model),
     ]
     model.compile(
-        optimizers.ParameterGroups(optimizer_of(config, 1e-3), groups),
+        optimizers.ParameterGroups(rule_of(config, 1e-3), groups),
         keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
     )
     return model

@@ -61,8 +61,12 @@ class Setting:
         )
 
     def _one_hot(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        if batches.element_spec[1].dtype.is_floating:
-            return batches  # MixUp and CutMix gave soft labels
-        one_hot = batches.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
-        one_hot.position = batches.position  # by which `Resume` starts inside an epoch
-        return one_hot
+        finished = batches  # as it is where MixUp and CutMix gave soft labels
+        if not batches.element_spec[1].dtype.is_floating:
+            finished = batches.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
+        if self.config.data_threads is not None:
+            options = tf.data.Options()
+            options.threading.private_threadpool_size = self.config.data_threads
+            finished = finished.with_options(options)
+        finished.position = batches.position  # by which `Resume` starts inside an epoch
+        return finished

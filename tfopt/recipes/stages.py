@@ -45,7 +45,9 @@ def train_all(model: keras.Model, setting: Setting) -> History:
         batch_norm_data=None if config.pretrained else setting.training(shuffle=False).take(SAMPLE),
     )
     options = config.epochs, config.learning_rate, groups, [averaging]
-    history = fit(model, setting, "fine-tuning", *options, precision=config.precision)
+    history = fit(
+        model, setting, "fine-tuning", *options, precision=config.precision, growth=config.batch_growth
+    )
     if config.pretrained:
         refit_head(model, setting)
     return history
@@ -115,6 +117,7 @@ def fit(
     extra: Sequence[keras.callbacks.Callback] = (),
     keep_best: bool = True,
     precision: str = "float32",
+    growth: int = 1,
 ) -> History:
     """Compiles with the optimizer and schedule of the options; trains with validation after every epoch.
 
@@ -124,16 +127,15 @@ def fit(
         with setting.strategy.scope():
             copy = in_precision(model, precision)
         try:
-            return fit(copy, setting, title, epochs, learning_rate, groups, extra, keep_best)
+            return fit(copy, setting, title, epochs, learning_rate, groups, extra, keep_best, growth=growth)
         finally:
             model.set_weights(copy.get_weights())
     train, validation = setting.training(), setting.plain("validation")
-    updates = epochs * len(train)
-    rate = rate_of(setting.config, learning_rate, updates)
+    batches = epochs * len(train)
     with setting.strategy.scope():
-        optimizer = optimizer_of(setting.config, rate)
+        optimizer, ramping = optimizer_of(setting.config, learning_rate, batches, groups, growth)
         model.compile(
-            optimizers.ParameterGroups(optimizer, groups),
+            optimizer,
             keras.losses.CategoricalCrossentropy(label_smoothing=setting.config.label_smoothing),
             metrics=["accuracy"],
             jit_compile="auto" if setting.config.jit_compile is None else setting.config.jit_compile,
@@ -143,13 +145,14 @@ def fit(
     if keep_best:
         baseline = model.evaluate(validation, verbose=0, return_dict=True)
         best = KeepBest((baseline["accuracy"], baseline["loss"]))
-    with setting.progress.bar(title, updates) as bar:
+    with setting.progress.bar(title, batches) as bar:
         resume = [callbacks.Resume(setting.checkpoints / title, train)] if setting.checkpoints else []
         watchers = [
             *resume,
             *extra,
             *([best] if best else []),
             callbacks.TrainingMonitor(),
+            *ramping,
             BatchProgress(bar),
         ]
         try:
@@ -168,6 +171,33 @@ def fit(
     return history
 
 
+def optimizer_of(
+    config: FinetuneConfig, peak: float, batches: int, groups: Sequence[optimizers.Group], growth: int = 1
+) -> tuple[keras.optimizers.Optimizer, list[keras.callbacks.Callback]]:
+    """The optimizer that the options name, and the callback that goes with it if its batches grow.
+
+    Args:
+        config: Resolved options.
+        peak: The largest learning rate.
+        batches: So many come, each of `batch_size`.
+        groups: For `ParameterGroups`.
+        growth: How many batches make the largest one, as `batch_growth`.
+    """
+    while growth * growth.bit_length() > batches:  # the share of each of so many sizes makes an update
+        growth //= 2
+    if growth <= 1:
+        return optimizers.ParameterGroups(rule_of(config, rate_of(config, peak, batches)), groups), []
+    size, images = config.batch_size, batches * config.batch_size
+    share = images // growth.bit_length()
+    ramp = schedules.GeometricRamp(size, size * growth, images - share)
+    rate = rate_of(config, peak, images)
+    rule = rule_of(config, rate if isinstance(rate, int | float) else schedules.BySample(rate, ramp))
+    accumulation = optimizers.GradientAccumulation(
+        optimizers.ParameterGroups(rule, groups), ramp, micro_batch_size=size
+    )
+    return accumulation, [callbacks.BatchSizeRamp(ramp)]
+
+
 def rate_of(config: FinetuneConfig, peak: float, updates: int) -> Any:
     """Warm-up to the peak, then the schedule."""
     decays = {
@@ -179,8 +209,8 @@ def rate_of(config: FinetuneConfig, peak: float, updates: int) -> Any:
     return schedules.Warmup(decay, max(1, int(config.warmup * updates))) if config.warmup else decay
 
 
-def optimizer_of(config: FinetuneConfig, rate: Any) -> keras.optimizers.Optimizer:
-    """The optimizer that the options name."""
+def rule_of(config: FinetuneConfig, rate: Any) -> keras.optimizers.Optimizer:
+    """The rule of the updates that the options name."""
     if config.optimizer == "sgd":
         return optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
     kind = {"adamw": optimizers.AdamW, "lion": optimizers.Lion}[config.optimizer]

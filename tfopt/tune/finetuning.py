@@ -20,7 +20,8 @@ from tfopt.tune.space import Range, Space
 METRICS = ("accuracy", "bytes", "bytes_zipped", "latency_ms")
 _FIELDS = {field.name for field in dataclasses.fields(FinetuneConfig)}
 _SMALL_IMAGE = 96  # pixels; below it a picture may be a character, which no preset may flip
-_NOT_SEARCHED = {"output", "overwrite", "seed", "on_bad_image", "strategy", "fit_on_validation"}
+_RUNNING = {"output", "overwrite", "seed", "on_bad_image", "strategy", "threads", "data_threads"}
+_NOT_SEARCHED = _RUNNING | {"fit_on_validation"}
 
 
 def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
@@ -36,6 +37,7 @@ def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
     space: dict[str, Range | list[Any]] = {
         "learning_rate": Range(3e-4, 1e-2, log=True),
         "batch_size": [16, 32, 64],
+        "batch_growth": [1, 4],
         "weight_decay": Range(1e-4, 1e-1, log=True),
         "warmup": [0.0, 0.1, 0.3],
         "dropout": [0.0, 0.2, 0.5],

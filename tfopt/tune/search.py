@@ -10,6 +10,7 @@ import keras
 
 from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._optional import require
+from tfopt.distribute.devices import set_threads
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.finetuning import (
@@ -104,6 +105,8 @@ def search(
     start = None
     if evaluate is None:
         check_metrics((wanted.metric, *wanted.trade_off))
+        if fixed.threads is not None:
+            set_threads(fixed.threads)  # before TensorFlow starts, which loading does
         images = held_back(data, fixed)
         checked = check_settings(check_space(default_space(fixed, images) if space is None else space))
         if tuner == "hyperband" and "epochs" in checked:
