@@ -16,7 +16,7 @@ from tfopt.recipes import stages
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import load_images
 from tfopt.recipes.setting import Setting
-from tfopt.tune import autotune, contest
+from tfopt.tune import autotune, contest, throughput
 
 MODULE = sys.modules["tfopt.tune.autotune"]  # whose name in the package is that of the function
 CONFIG = tfopt.FinetuneConfig(weights=None, alpha=0.25, epochs=1, batch_size=8)
@@ -98,14 +98,30 @@ def test_a_lower_precision_trains_float32_weights():
 
 def test_only_what_is_open_is_tried(monkeypatch):
     monkeypatch.setattr(MODULE, "fast_policy", lambda kind: "mixed_bfloat16")
-    choices = MODULE._open_choices
-    assert set(choices(CONFIG, 64)) == {"jit_compile", "precision", "steps_per_execution"}
-    assert set(choices(CONFIG, 63)) == {"jit_compile", "precision"}, "the average would see too few updates"
-    fixed = dataclasses.replace(CONFIG, jit_compile=False, steps_per_execution=2)
+    monkeypatch.setattr(throughput, "available_cpus", lambda: 4)
+    choices = partial(MODULE._open_choices, with_threads=False)
+    always = {"jit_compile", "precision", "data_threads"}
+    assert set(choices(CONFIG, 64)) == always | {"steps_per_execution"}
+    assert set(choices(CONFIG, 63)) == always, "the average would see too few updates"
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    assert MODULE._open_choices(CONFIG, 63, with_threads=True)["threads"] == [2, 4]
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert "threads" not in MODULE._open_choices(CONFIG, 63, with_threads=True), "they were given"
+    fixed = dataclasses.replace(CONFIG, jit_compile=False, steps_per_execution=2, data_threads=1)
     assert set(choices(fixed, 64)) == {"precision"}
     monkeypatch.setattr(MODULE, "fast_policy", lambda kind: "float32")
     config, found = autotune("digits", fixed)
     assert config == fixed and found.speedup == 1.0 and "nothing else is open" in found.summary()
+
+
+def test_the_recipe_trains_with_the_threads_it_is_given(tmp_path):
+    images, config = load_images(IMAGES, dataclasses.replace(CONFIG, data_threads=3))
+    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), Stopping())
+    for batches in (setting.training(), setting.plain("validation")):
+        assert batches.options().threading.private_threadpool_size == 3
+        assert batches.position is not None
+    with pytest.raises(RuntimeError, match="`threads` cannot be set"):  # TensorFlow runs here already
+        tfopt.finetune(IMAGES, CONFIG, threads=7, output=str(tmp_path / "run"))
 
 
 @pytest.mark.process
@@ -128,7 +144,7 @@ def test_the_command_trains_with_what_was_found(tmp_path, monkeypatch, capsys):
     chosen = json.loads(answer.read_text())["setting"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert "default" in said and len(json.loads(answer.read_text())["measurements"]) >= 3
-    for name in ("jit_compile", "precision", "steps_per_execution"):
+    for name in ("jit_compile", "precision", "steps_per_execution", "threads", "data_threads"):
         default = getattr(tfopt.FinetuneConfig(), name)
         assert config[name] == (default if chosen[name] is None else chosen[name])
     assert main(command) == 0, "the answer is remembered, and the finished run is the same"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from typing import Any
 
 import keras
@@ -9,14 +10,16 @@ import tensorflow as tf
 
 from tfopt._checks import message
 from tfopt.data import load
+from tfopt.distribute import devices, spawn
 from tfopt.distribute.precision import fast_policy
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.lr_find import second_stage
 from tfopt.tune.faster import FasterTraining
-from tfopt.tune.throughput import tune_throughput
+from tfopt.tune.throughput import default_space, tune_throughput
 from tfopt.tune.training_setting import TrainingSetting
 
 _TOGETHER = 8  # updates per call
+_LOAD_SECONDS = 3600.0
 _MANY = 8  # such calls per epoch at least: the average of the weights sees the end of each
 
 
@@ -30,11 +33,14 @@ def autotune(
     - whether XLA compiles the training step: the same arithmetic, rounded elsewhere;
     - several updates per call from Python, where an epoch has many: the same updates;
     - bfloat16 where the hardware has it: weights stay float32, and what comes out of the second stage is
-      fitted, quantized, exported and measured on the test images in float32 as ever.
+      fitted, quantized, exported and measured on the test images in float32 as ever;
+    - threads of the input alone: the same batches;
+    - on a CPU, half the threads of TensorFlow, which belong to the process: unless it has started in this
+      one already, or the environment sets them. The same arithmetic, added up in another order.
 
-    The batch size, which changes what is learned, is left alone, as are threads, which belong to the process.
-    That compilation takes its time is part of the price, and a training of less than a minute stays as it is.
-    Takes a minute or two, once per machine, model and data; the answer is remembered.
+    The batch size, which changes what is learned, is left alone. That compilation takes its time is part of
+    the price, and a training of less than a minute stays as it is. Takes a minute or two, once per machine,
+    model and data; the answer is remembered. TensorFlow does not start in this process.
 
     Args:
         data: What `tfopt.data.load` takes.
@@ -54,11 +60,16 @@ def autotune(
     """
     if not isinstance(config.model, str):
         raise ValueError(message("config.model", "the name of a network", config.model.name))
-    images = load(data, seed=config.seed, on_bad_image=config.on_bad_image)
-    height, width = images.train.element_spec[0].shape[:2]
-    resolved = config.resolved(None if height is None else (height, width))
-    steps = -(-sum(images.class_counts["train"]) // config.batch_size)
-    space = _open_choices(config, steps)
+    started = devices.have_started()
+    facts = (
+        _facts(data, config)
+        if started
+        else spawn(_facts, 1, args=(data, config), timeout_seconds=_LOAD_SECONDS)[0]
+    )
+    if isinstance(facts, Exception):
+        raise facts
+    steps, epochs = facts
+    space = _open_choices(config, steps, with_threads=not started)
     if not space:
         default = TrainingSetting(batch_size=config.batch_size)
         return config, FasterTraining(default, default, (), ())
@@ -68,7 +79,7 @@ def autotune(
         functools.partial(_batches, data, plain),
         batch_size=config.batch_size,
         space=space,
-        updates=max(1, resolved.epochs * steps),
+        updates=max(1, epochs * steps),
         cache_dir=cache_dir,
     )
     chosen = {name: getattr(found.setting, name) for name in space}
@@ -76,11 +87,25 @@ def autotune(
     return dataclasses.replace(config, **changes), found
 
 
-def _open_choices(config: FinetuneConfig, steps: int) -> dict[str, list[Any]]:
+def _facts(data: Any, config: FinetuneConfig) -> tuple[int, int] | Exception:
+    """Updates of an epoch and epochs of the second stage; or why the data cannot be read."""
+    try:
+        images = load(data, seed=config.seed, on_bad_image=config.on_bad_image)
+        height, width = images.train.element_spec[0].shape[:2]
+        resolved = config.resolved(None if height is None else (height, width))
+    except Exception as error:
+        return error
+    return -(-sum(images.class_counts["train"]) // config.batch_size), resolved.epochs
+
+
+def _open_choices(config: FinetuneConfig, steps: int, with_threads: bool) -> dict[str, list[Any]]:
     """What may be tried: what the configuration leaves as it is by default, and makes sense here."""
     default = FinetuneConfig()
     gpu = bool(tf.config.list_physical_devices("GPU"))
-    space: dict[str, list[Any]] = {"jit_compile": [False, True]}
+    every = default_space(_batches)
+    space: dict[str, list[Any]] = {"jit_compile": [False, True], "data_threads": every["data_threads"]}
+    if with_threads and "threads" in every and not {"TF_CONFIG", "TF_NUM_INTRAOP_THREADS"} & {*os.environ}:
+        space["threads"] = every["threads"]
     if fast_policy("GPU" if gpu else "CPU") == "mixed_bfloat16":
         space["precision"] = ["float32", "mixed_bfloat16"]
     if steps >= _MANY * _TOGETHER:
