@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.tune import Objective, Range, search
+from tfopt.tune import Objective, Range, SearchResult, search
 from tfopt.tune.objective import pareto
 from tfopt.tune.space import read_space
 
@@ -160,6 +160,27 @@ def test_a_full_disk_ends_the_search_and_loses_nothing(tmp_path, monkeypatch):
 
     result = search(None, SPACE, trials=8, **{**options, "evaluate": evaluate})
     assert len(result.completed) == 8 and len(calls) <= 5
+
+
+def test_a_trial_that_fills_the_disk_is_no_failed_trial(tmp_path, monkeypatch):
+    calls = []
+
+    def evaluate(values, epochs):
+        calls.append(values)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return score(values)
+
+    def write_best(*_):
+        raise OSError(errno.ENOSPC, "No room for this either")
+
+    options = dict(evaluate=evaluate, tuner="random", trials=5, output=tmp_path, progress=QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchResult, "write_best", write_best)
+        with pytest.raises(OSError, match="No space left.*earlier trials are safe in .*trials.jsonl"):
+            search(None, SPACE, **options)
+    result = search(None, SPACE, **options)
+    assert len(result.completed) == len(result.trials) == 5 and len(calls) == 6
 
 
 def test_time_is_a_budget_and_an_interruption_leaves_results(tmp_path):

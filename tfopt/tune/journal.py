@@ -100,8 +100,12 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             except OSError as error:
-                text = f"{error.strerror}. The earlier trials are safe in {self.path}: make room, run again"
-                raise OSError(error.errno, text) from error
+                raise self.failed_write(error) from error
+
+    def failed_write(self, error: OSError) -> OSError:
+        """The error of a full disk with what to do about it."""
+        text = f"{error.strerror}. The earlier trials are safe in {self.path}: make room, run again"
+        return OSError(error.errno, text)
 
 
 def short(value: Any) -> str:

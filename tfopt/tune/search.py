@@ -1,5 +1,7 @@
 """`search`: better settings for the main job, or for any training function, found by trying them."""
 
+import contextlib
+import errno
 import math
 import pathlib
 import time
@@ -135,15 +137,23 @@ def search(
     )
     try:
         run_trials(oracle, runner.run, runner.failed)
-    except _fatal() as error:  # keras-tuner passes no other error on
-        raise error.__cause__ or error from None
-    finally:  # an interrupted search has results too
-        result = SearchResult(list(journal.trials().values()), wanted, folder)
-        if result.completed and not is_worker():
-            result.write_best(kept)
-            write_search_report(result, result.report_path)
+    except BaseException as error:  # an interrupted search has results too; on a full disk they have no room
+        with contextlib.suppress(OSError):
+            _write_results(SearchResult(list(journal.trials().values()), wanted, folder), kept)
+        if isinstance(error, _fatal()):  # keras-tuner passes no other error on
+            raise error.__cause__ or error from None
+        raise
+    result = SearchResult(list(journal.trials().values()), wanted, folder)
+    _write_results(result, kept)
     _ = result.best  # or the error that says why there is none
     return result
+
+
+def _write_results(result: SearchResult, kept: Mapping[str, Any]) -> None:
+    """The best settings and the report, unless this is one of several processes."""
+    if result.completed and not is_worker():
+        result.write_best(kept)
+        write_search_report(result, result.report_path)
 
 
 class _Runner:
@@ -183,7 +193,13 @@ class _Runner:
         if known is not None:
             return known
         begin = time.monotonic()
-        metrics = {name: float(value) for name, value in self._evaluate(dict(values), epochs).items()}
+        try:
+            metrics = {name: float(value) for name, value in self._evaluate(dict(values), epochs).items()}
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            full = self._journal.failed_write(error)  # so would be all later trials, and recorded as failed
+            raise _fatal()(str(full)) from full
         seconds = time.monotonic() - begin
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         error = f"not finite: {', '.join(bad)}" if bad else ""
