@@ -89,7 +89,7 @@ def test_scales_of_channels_are_short_and_nothing_else_changes(trained, tmp_path
     for ours, before in zip(*(interpreter.get_tensor_details() for interpreter in opened)):
         scales, original = (x["quantization_parameters"]["scales"] for x in (ours, before))
         if len(original) > 1:
-            bits = 8 if ours["dtype"] == np.int32 else 13
+            bits = 8 if ours["dtype"] == np.int32 else 10
             assert (np.frexp(scales)[0] * 2**bits % 1 == 0).all() and (scales != original).any()
         np.testing.assert_allclose(scales, original, rtol=2.0**-bits if len(original) > 1 else 0)
     saved = len(zlib.compress(long.content)) - len(zlib.compress(short.content))

@@ -3,7 +3,7 @@
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-WEIGHT_BITS = 13  # a channel's gain moves by at most 2**-13, 0.015 of a step at the end of the int8 range
+WEIGHT_BITS = 10  # a channel's gain moves by at most 2**-11, 0.06 of a step at the end of the int8 range
 BIAS_BITS = 8  # no kernel reads these: a bias is added to sums whose scale is that of input times weight
 
 
