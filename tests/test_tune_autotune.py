@@ -107,6 +107,8 @@ def test_only_what_is_open_is_tried(monkeypatch):
     assert MODULE._open_choices(CONFIG, 63, with_threads=True)["threads"] == [2, 4]
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     assert "threads" not in MODULE._open_choices(CONFIG, 63, with_threads=True), "they were given"
+    several = dataclasses.replace(CONFIG, strategy="mirrored")
+    assert set(choices(several, 64)) == {"precision", "data_threads"}, "fit refuses the others there"
     fixed = dataclasses.replace(CONFIG, jit_compile=False, steps_per_execution=2, data_threads=1)
     assert set(choices(fixed, 64)) == {"precision"}
     monkeypatch.setattr(MODULE, "fast_policy", lambda kind: "float32")

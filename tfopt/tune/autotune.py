@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfopt._checks import message
 from tfopt.data import load
 from tfopt.distribute import devices, spawn
+from tfopt.distribute.cluster import read_cluster
 from tfopt.distribute.precision import fast_policy
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.lr_find import second_stage
@@ -40,7 +41,8 @@ def autotune(
 
     The batch size, which changes what is learned, is left alone. That compilation takes its time is part of
     the price, and a training of less than a minute stays as it is. Takes a minute or two, once per machine,
-    model and data; the answer is remembered. TensorFlow does not start in this process.
+    model and data; the answer is remembered. TensorFlow does not start in this process. For several replicas,
+    what their `fit` refuses is not tried.
 
     Args:
         data: What `tfopt.data.load` takes.
@@ -102,13 +104,16 @@ def _open_choices(config: FinetuneConfig, steps: int, with_threads: bool) -> dic
     """What may be tried: what the configuration leaves as it is by default, and makes sense here."""
     default = FinetuneConfig()
     gpu = bool(tf.config.list_physical_devices("GPU"))
+    several = config.strategy == "mirrored" or devices.count("GPU") > 1 or bool(read_cluster(os.environ))
     every = default_space(_batches)
-    space: dict[str, list[Any]] = {"jit_compile": [False, True], "data_threads": every["data_threads"]}
-    if with_threads and "threads" in every and not {"TF_CONFIG", "TF_NUM_INTRAOP_THREADS"} & {*os.environ}:
+    space: dict[str, list[Any]] = {"data_threads": every["data_threads"]}
+    if gpu or not several:
+        space["jit_compile"] = [False, True]
+    if with_threads and not several and "threads" in every and "TF_NUM_INTRAOP_THREADS" not in os.environ:
         space["threads"] = every["threads"]
     if fast_policy("GPU" if gpu else "CPU") == "mixed_bfloat16":
         space["precision"] = ["float32", "mixed_bfloat16"]
-    if steps >= _MANY * _TOGETHER:
+    if steps >= _MANY * _TOGETHER and not several:
         space["steps_per_execution"] = [1, _TOGETHER]
     return {name: values for name, values in space.items() if getattr(config, name) == getattr(default, name)}
 
