@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tfopt.data import BadImageError, check_images
-from tfopt.data.decode import decode
+from tfopt.data import decode as module
+from tfopt.data.decode import TOGETHER, decode, decode_together
 
 
 def save(path, seed, size=(40, 40), mode="RGB"):
@@ -99,3 +100,59 @@ def test_mutated_files_are_read_or_named(tmp_path, count):
             named += 1
             assert str(path) in str(error)
     assert 0.3 * count < named < count
+
+
+def jpeg(rng):
+    """A JPEG file of some size and kind; none of them has an orientation."""
+    height, width = rng.integers(1, 120, 2)
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    mode, buffer = ("RGB", "RGB", "L", "CMYK")[rng.integers(4)], io.BytesIO()
+    options = {"subsampling": int(rng.integers(3))} if mode == "RGB" else {}
+    options |= {"progressive": bool(rng.integers(2)), "quality": int(rng.integers(5, 99))}
+    options |= {"restart_marker_blocks": int(rng.integers(3))}
+    Image.fromarray(coarse).resize((width, height)).convert(mode).save(buffer, "jpeg", **options)
+    return buffer.getvalue()
+
+
+def outcome(path, size):
+    """Pixels, or why there are none."""
+    try:
+        return decode(path, size)
+    except BadImageError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("count", [50, pytest.param(500, marks=pytest.mark.full)])
+def test_two_decoders_of_jpeg_agree_on_every_file(tmp_path, monkeypatch, count):
+    rng = np.random.default_rng(0)
+    found, sizes, quick = [], [None, (8, 8), (20, 30), (40, 60)], 0
+    for number in range(count):
+        path = tmp_path / f"{number}.jpg"
+        content = jpeg(rng)
+        path.write_bytes(mutated(rng, content) if number % 2 else content)
+        size = sizes[rng.integers(len(sizes))]
+        quick += module._plain_jpeg(path, size) is not None
+        found.append((path, size, outcome(path, size)))
+    assert count / 3 < quick < count
+    monkeypatch.setattr(module, "_plain_jpeg", lambda *_: None)  # Pillow alone
+    for path, size, pixels in found:
+        np.testing.assert_array_equal(pixels, outcome(path, size), str(path))
+    assert len({isinstance(pixels, str) for *_, pixels in found}) == 2
+
+
+def test_files_that_are_decoded_together_are_what_they_are_alone(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.jpg" for number in range(TOGETHER)]
+    for path in paths:
+        image = rng.integers(0, 255, (*rng.integers(9, 17, 2), 3), dtype=np.uint8)
+        Image.fromarray(image).save(path)
+    alone = [decode(path, (9, 9)) for path in paths]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "decode", None)
+        np.testing.assert_array_equal(decode_together(paths, (9, 9)), alone)
+    paths[3].write_bytes(paths[3].read_bytes()[:-30])
+    with pytest.raises(BadImageError, match=r"/3\.jpg"):
+        decode_together(paths, (9, 9))
+    paths[3].unlink()
+    with pytest.raises(BadImageError, match=r"/3\.jpg"):
+        decode_together(paths, (9, 9))

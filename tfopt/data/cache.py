@@ -15,12 +15,11 @@ import tensorflow as tf
 from tfopt._checks import check_choice, check_integer, message
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
-from tfopt.data.decode import decode, resize, three_channels
+from tfopt.data.decode import TOGETHER, decode_together, resize, three_channels
 from tfopt.data.stream import Stream, stream_of
 
 _log = logging.getLogger(__name__)
 _ALIGNMENT = 64  # bytes
-_TOGETHER = 16  # images of a stream in flight, which may be large; files in one task
 
 
 def check_image_size(image_size: Any) -> tuple[int, int]:
@@ -93,8 +92,10 @@ def _read(
     paths = source.paths if isinstance(source, Files) else ()
 
     def from_files(start: int) -> None:
-        for position in range(start, min(start + _TOGETHER, count)):
-            images[position] = decode(paths[position], size, crop)
+        for position, pixels in enumerate(
+            decode_together(paths[start : start + TOGETHER], size, crop), start
+        ):
+            images[position] = pixels
 
     def from_stream(position: int, example: Any) -> None:
         images[position] = resize(three_channels(example[0]), size, crop)
@@ -103,10 +104,10 @@ def _read(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if isinstance(source, Files):
             labels[:] = source.labels
-            list(pool.map(from_files, range(0, count, _TOGETHER)))
+            list(pool.map(from_files, range(0, count, TOGETHER)))
             return images, labels
         examples = enumerate(dataset.as_numpy_iterator())
-        while chunk := list(islice(examples, _TOGETHER)):
+        while chunk := list(islice(examples, TOGETHER)):
             list(pool.map(from_stream, *zip(*chunk)))
     return images, labels
 
