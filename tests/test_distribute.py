@@ -134,8 +134,15 @@ def test_precision_changes_only_when_asked(policy, monkeypatch):
 def test_settings_hold_in_a_fresh_process():
     code = (
         "import tfopt, tensorflow as tf\n"
+        "from tfopt.distribute.devices import have_started\n"
+        "before = have_started()\n"
         "strategy = tfopt.distribute.make_strategy(devices=3, threads=2)\n"
-        "print(tfopt.distribute.describe(strategy), tf.config.threading.get_inter_op_parallelism_threads())"
+        "print(tfopt.distribute.describe(strategy), tf.config.threading.get_inter_op_parallelism_threads())\n"
+        "tfopt.distribute.make_strategy('cpu', threads=2)\n"  # the number that it has
+        "print(before, have_started())"
     )
     output = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120)
-    assert output.strip() == "MirroredStrategy, 3 replicas on CPU:0, CPU:1, CPU:2, float32, 2 threads 2"
+    assert output.splitlines() == [
+        "MirroredStrategy, 3 replicas on CPU:0, CPU:1, CPU:2, float32, 2 threads 2",
+        "False True",
+    ]
