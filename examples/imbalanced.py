@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--rarest", type=float, default=0.02, help="share of its images that the 9 keeps")
-    parser.add_argument("--noise", type=float, default=0.0, help="share of wrong training labels")
+    parser.add_argument("--noise", type=float, default=0.0, help="share of training labels drawn at random")
     options = parser.parse_args()
     recalls: dict[str, list[tuple[float, float]]] = {}
     for seed in range(options.seeds):
