@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfopt.data import BadImageError, check_images
@@ -147,6 +148,8 @@ def test_files_that_are_decoded_together_are_what_they_are_alone(tmp_path, monke
         image = rng.integers(0, 255, (*rng.integers(9, 17, 2), 3), dtype=np.uint8)
         Image.fromarray(image).save(path)
     alone = [decode(path, (9, 9)) for path in paths]
+    with tf.Graph().as_default():
+        np.testing.assert_array_equal(decode_together(paths, (9, 9)), alone)
     with monkeypatch.context() as patch:
         patch.setattr(module, "decode", None)
         np.testing.assert_array_equal(decode_together(paths, (9, 9)), alone)

@@ -128,7 +128,7 @@ def _plain_jpeg(path: str | bytes, image_size: tuple[int, int] | None) -> tuple[
     with open(path, "rb", buffering=0) as file:
         content = file.read(_HEADER)
         size = _plain_size(content)
-        if size is None or size[0] * size[1] > MAX_PIXELS:
+        if size is None or size[0] * size[1] > MAX_PIXELS or not tf.executing_eagerly():
             return None
         if len(content) == _HEADER:
             content += file.readall()
