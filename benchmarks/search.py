@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=600.0, help="for each search")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folder", help="keeps searches and runs, and goes on with those in it")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     config = tfopt.FinetuneConfig(quantization=None)
@@ -77,10 +78,11 @@ def main() -> None:
         options.trials, options.seeds, options.tuner = 2, 1, "random"
         config = dataclasses.replace(config, epochs=1)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, source in enumerate(options.data):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(options.folder or temporary)
+        for source in options.data:
             own = config if source == "digits" else dataclasses.replace(config, weights=options.weights)
-            rows.append(compare(source, own, options, pathlib.Path(folder) / str(number)))
+            rows.append(compare(source, own, options, folder / pathlib.Path(source).name))
     print(f"\n{'':12} trials  {'default, % [range]':24}  {'best found':24}  {'gain, points':24}")
     print("\n".join(rows))
 
