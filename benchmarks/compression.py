@@ -79,7 +79,7 @@ def train_float(setting: Setting) -> keras.Model:
 
 def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: pathlib.Path) -> tuple:
     """Wrong answers of each model of a fold, and the files."""
-    few, some, many = (1, 1, 1) if options.quick else (2, 12, 24)
+    few, some, many = (1, 1, 1) if options.quick else (2, 12, None)
     setting = fold_setting(data, fold, options, compress_epochs=few)
     model = train_float(setting)
     files = {"float": compress.export(model, folder / "float.tflite")}
@@ -94,9 +94,8 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     quantized = compress.quantize_aware(pruned, preserve="sparsity")
     stages.quantize(pruned, quantized, setting)
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")
-    longer = fold_setting(data, fold, options, compress_epochs=many)
-    small = slimmed(lambda: model, longer, keep=0.5)
-    train_slimmed(model, small, longer)
+    small = slimmed(lambda: model, setting, keep=0.5)
+    train_slimmed(model, small, setting, epochs=many)
     files["half the channels, float"] = compress.export(small, folder / "small.tflite")
     test = [(x.numpy(), y.numpy().argmax(1)) for x, y in setting.plain("test")]
     truth = np.concatenate([labels for _, labels in test])

@@ -18,10 +18,12 @@ class CompressConfig:
         clusters: Distinct values of each kernel, >= 2, for a smaller zip. None: no clustering.
         quantization: "int8" (with quantization-aware training), "dynamic", "float16", "int16x8", or
             None: a float file.
-        epochs: Of each of these trainings, >= 1.
-        batch_size: Images per update, >= 1.
-        learning_rate: That of fine-tuning, > 0. What lost channels or weights trains at a peak of five times
-            it, clustering and quantization at 0.2 and 0.05 of it.
+        epochs: Of training after pruning, clustering and quantization, each, >= 1.
+        slim_epochs: Of training after channels were removed, where patience pays, >= 1. None: as many as
+            make 2,200 updates.
+        batch_size: Images per update, >= 1; at most 16 where channels were removed.
+        learning_rate: That of fine-tuning, > 0. What lost channels trains at a peak of 30 times it, what
+            lost weights at 5 times, clustering and quantization at 0.2 and 0.05 of it.
         label_smoothing: In [0, 1).
         augment: As in `FinetuneConfig`.
         strategy: Name for `tfopt.distribute.make_strategy`.
@@ -39,7 +41,10 @@ class CompressConfig:
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
     clusters: int | None = option(None, "distinct values of each kernel, such as 16")
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
-    epochs: int = option(8, "epochs of training after each of these changes")
+    epochs: int = option(8, "epochs of training after pruning, clustering and quantization")
+    slim_epochs: int | None = option(
+        None, "epochs of training after channels were removed; by default enough for 2,200 updates"
+    )
     batch_size: int = option(32, "images per update")
     learning_rate: float = option(
         5e-4, "that of fine-tuning; each training here takes its own multiple of it"
@@ -61,6 +66,8 @@ class CompressConfig:
             check_integer("clusters", self.clusters, minimum=2)
         check_choice("quantization", self.quantization, (*QUANTIZATIONS, None))
         check_integer("epochs", self.epochs, minimum=1)
+        if self.slim_epochs is not None:
+            check_integer("slim_epochs", self.slim_epochs, minimum=1)
         self.training(None)
 
     def training(self, model: Any) -> FinetuneConfig:
