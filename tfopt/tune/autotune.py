@@ -40,7 +40,7 @@ def autotune(
       one already, or the environment sets them. The same arithmetic, added up in another order.
 
     The batch size, which changes what is learned, is left alone. That compilation takes its time is part of
-    the price, and a training of less than a minute stays as it is. Takes a minute or two, once per machine,
+    the price, and a training of less than a minute stays as it is. Takes a few minutes, once per machine,
     model and data; the answer is remembered. TensorFlow does not start in this process. For several replicas,
     what their `fit` refuses is not tried.
 
