@@ -34,7 +34,7 @@ from tfopt._tfmot import tfmot
 from tfopt.compress.compare import interleaved
 from tfopt.distribute import make_strategy
 from tfopt.recipes import FinetuneConfig, stages
-from tfopt.recipes.compress import PRUNING_RATE, slimmed, train_slimmed, train_with
+from tfopt.recipes.compress import slimmed, train_pruned, train_slimmed
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.setting import Setting
@@ -79,7 +79,7 @@ def train_float(setting: Setting) -> keras.Model:
 
 def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: pathlib.Path) -> tuple:
     """Wrong answers of each model of a fold, and the files."""
-    few, some, many = (1, 1, 1) if options.quick else (2, 12, None)
+    few, some, many = (1, 1, 1) if options.quick else (2, 16, None)
     setting = fold_setting(data, fold, options, compress_epochs=few)
     model = train_float(setting)
     files = {"float": compress.export(model, folder / "float.tflite")}
@@ -88,9 +88,7 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     files["int8"] = compress.export(quantized, folder / "int8.tflite", "int8")
     pruned = keras.models.clone_model(model)
     pruned.set_weights(model.get_weights())
-    pruning = compress.Pruning(0.8, teacher=model)
-    longer = fold_setting(data, fold, options, compress_epochs=some)
-    train_with(pruning, PRUNING_RATE, "pruning", pruned, longer)
+    train_pruned(model, 0.8, pruned, fold_setting(data, fold, options, compress_epochs=some))
     quantized = compress.quantize_aware(pruned, preserve="sparsity")
     stages.quantize(pruned, quantized, setting)
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")
@@ -111,7 +109,7 @@ def cross_validation(data: tuple, options: argparse.Namespace) -> None:
     errors: dict[str, list[int]] = {}
     faster = []
     total = 0
-    for fold in range(1 if options.quick else FOLDS):
+    for fold in range(1 if options.quick else options.folds):
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             wrong, files, _, test = compressed(data, fold, options, pathlib.Path(folder))
@@ -277,6 +275,7 @@ def main() -> int:
     parser.add_argument("--weights", default=os.environ.get("TFOPT_WEIGHTS", "imagenet"))
     parser.add_argument("--size", type=int, default=128, help="pixels (default: 128)")
     parser.add_argument("--part", default="", help="cv, uneven or steps")
+    parser.add_argument("--folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1), help="of the five")
     parser.add_argument("--quick", action="store_true", help="one fold, one epoch, few steps")
     options = parser.parse_args()
     if options.data is None:

@@ -23,9 +23,9 @@ from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 from tfopt.recipes.stages import SAMPLE, unfreeze
 
-# Shares of the learning rate: what lost weights learns again, means of weights move little.
-SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 30.0, stages.PRETRAINED_PRUNING_RATE, 0.2
-SLIMMING_BATCH = 16  # images, at most: more updates of the same images
+# Shares of the learning rate: what lost channels or weights learns again, means of weights move little.
+SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 30.0, 10.0, 0.2
+SMALL_BATCH = 16  # images, at most, for what learns again: more updates of the same images
 ENOUGH_UPDATES = 2200  # after which half the channels of a fine-tuned MobileNet answer as all of them did
 
 STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
@@ -126,11 +126,10 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
         train = partial(train_slimmed, teacher, epochs=config.slim_epochs)
         make = run.stage("slimming", shrink, train)
     if config.sparsity:
-        pruning = parts.Pruning(config.sparsity, teacher=teacher)
-        make = run.stage("pruning", make, partial(train_with, pruning, PRUNING_RATE, "pruning"))
+        make = run.stage("pruning", make, partial(train_pruned, teacher, config.sparsity))
     if config.clusters:
         clustering = parts.Clustering(config.clusters, teacher=teacher)
-        train = partial(train_with, clustering, CLUSTERING_RATE, "clustering")
+        train = partial(train_with, [clustering], CLUSTERING_RATE, "clustering")
         make = run.stage("clustering", make, train)
     model = make()
     unfreeze(model)
@@ -152,28 +151,44 @@ def train_slimmed(
 ) -> History:
     """Trains what is left until it answers as the whole model does, then fits the classifier to its features.
 
-    It learns from the answers alone: half a network errs by what it cannot imitate yet, not by the labels of
-    few images, and it needs patience (Beyer et al., arXiv:2106.05237): 2,200 updates if `epochs` is None.
+    Half a network errs by what it cannot imitate yet, not by the labels of few images: it needs patience,
+    2,200 updates if `epochs` is None.
     """
-    config = dataclasses.replace(setting.config, batch_size=min(SLIMMING_BATCH, setting.config.batch_size))
-    longer = dataclasses.replace(setting, config=config)
-    enough = math.ceil(ENOUGH_UPDATES / len(longer.training()))
-    longer = dataclasses.replace(
-        setting, config=dataclasses.replace(config, compress_epochs=epochs or enough)
-    )
-    lesson = parts.Distillation(teacher, weight=1.0, temperature=2.0)
-    history = train_with(lesson, SLIMMING_RATE, "slimming", model, longer)
+    small = _in_small_batches(setting)
+    epochs = epochs or math.ceil(ENOUGH_UPDATES / len(small.training()))
+    longer = dataclasses.replace(small, config=dataclasses.replace(small.config, compress_epochs=epochs))
+    history = train_with([_lesson(teacher)], SLIMMING_RATE, "slimming", model, longer)
     refit_head(model, setting)
     return history
 
 
+def train_pruned(teacher: keras.Model, sparsity: float, model: keras.Model, setting: Setting) -> History:
+    """Prunes every large kernel while the model learns to answer as the dense one does."""
+    callbacks = [parts.Pruning(sparsity), _lesson(teacher)]
+    return train_with(callbacks, PRUNING_RATE, "pruning", model, _in_small_batches(setting))
+
+
 def train_with(
-    callback: keras.callbacks.Callback, share: float, title: str, model: keras.Model, setting: Setting
+    callbacks: Sequence[keras.callbacks.Callback],
+    share: float,
+    title: str,
+    model: keras.Model,
+    setting: Setting,
 ) -> History:
     """Trains all layers at a share of the learning rate; keeps the last epoch, with fresh statistics."""
     unfreeze(model)
     rate, groups = share * setting.config.learning_rate, optimizers.no_decay_on_norm_and_bias(model)
-    return stages.fit_anew(model, setting, title, rate, groups, [callback])
+    return stages.fit_anew(model, setting, title, rate, groups, callbacks)
+
+
+def _lesson(teacher: keras.Model) -> parts.Distillation:
+    """The answers of the teacher alone, without labels (Beyer et al., arXiv:2106.05237)."""
+    return parts.Distillation(teacher, weight=1.0, temperature=2.0)
+
+
+def _in_small_batches(setting: Setting) -> Setting:
+    batch_size = min(SMALL_BATCH, setting.config.batch_size)
+    return dataclasses.replace(setting, config=dataclasses.replace(setting.config, batch_size=batch_size))
 
 
 def _classifier(model: str | pathlib.Path) -> Classifier:

@@ -21,9 +21,9 @@ class CompressConfig:
         epochs: Of training after pruning, clustering and quantization, each, >= 1.
         slim_epochs: Of training after channels were removed, where patience pays, >= 1. None: as many as
             make 2,200 updates.
-        batch_size: Images per update, >= 1; at most 16 where channels were removed.
+        batch_size: Images per update, >= 1; at most 16 where lost channels or weights are made up for.
         learning_rate: That of fine-tuning, > 0. What lost channels trains at a peak of 30 times it, what
-            lost weights at 5 times, clustering and quantization at 0.2 and 0.05 of it.
+            lost weights at 10 times, clustering and quantization at 0.2 and 0.05 of it.
         label_smoothing: In [0, 1).
         augment: As in `FinetuneConfig`.
         strategy: Name for `tfopt.distribute.make_strategy`.
