@@ -34,10 +34,11 @@ def slim(
 ) -> keras.Model:
     """Returns a copy without the channels that matter least: a smaller, faster, ordinary `keras.Model`.
 
-    Use it for speed, which zeros inside a dense kernel do not give. Give it `data`, and train all
-    layers of the result, batch normalisation too, for some epochs at several times the rate of fine-tuning:
-    it has lost a part of itself. For network slimming, train with `ChannelSparsity` first and use
-    `scope="global"`. The original model is not changed, and shares nothing with the copy.
+    Use it for speed, which zeros inside a dense kernel do not give. Give it `data`, and train all layers of
+    the result, batch normalisation too, with `Distillation(model, weight=1.0)`, for long and at many times
+    the rate of fine-tuning: it has lost a part of itself, and fails by what it cannot imitate yet. For
+    network slimming, train with `ChannelSparsity` first and use `scope="global"`. The original model is not
+    changed, and shares nothing with the copy.
 
     With `data`, each Dense and Conv2D is fitted by least squares, one after the other, to what it made before
     from all its inputs. Half of a fine-tuned MobileNet keeps most of its accuracy so, before any training.
