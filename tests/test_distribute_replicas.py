@@ -11,7 +11,7 @@ from tfopt.distribute import scale_learning_rate
 
 @pytest.mark.parametrize("case", exactness.CASES)
 def test_two_replicas_equal_one_device(case, two_replicas, mended):
-    tolerance = 1e-3 if "float16" in case else 1e-5
+    tolerance = 1e-3 if "Adam in float16" in case else 1e-5  # Adam magnifies what float16 rounds away
     assert exactness.difference(case, two_replicas) < tolerance
 
 

@@ -21,7 +21,8 @@ def workers():
 def test_two_workers_equal_one_device(case, workers):
     expected = exactness.CASES[case](exactness.ONE_DEVICE)
     for worker in workers:
-        assert exactness.largest(worker[case], expected) < (5e-5 if "float16" in case else 1e-5)
+        tolerance = 5e-5 if "Adam in float16" in case else 1e-5  # Adam magnifies what float16 rounds away
+        assert exactness.largest(worker[case], expected) < tolerance
 
 
 @pytest.mark.parametrize("case", exactness.DIVIDED)

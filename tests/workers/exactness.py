@@ -92,7 +92,7 @@ def judged(strategy) -> list[np.ndarray]:
     return [np.array([*losses, mae]), model.predict(x, batch_size=16, verbose=0)]
 
 
-def overflow(strategy, row: int) -> list[np.ndarray]:
+def overflow(strategy, row: int, optimizer) -> list[np.ndarray]:
     """Loss-scaled float16 in which row `row` of the second batch overflows: one update is skipped."""
     x, y = regression()
     x[16 + row] *= 30000.0
@@ -100,7 +100,7 @@ def overflow(strategy, row: int) -> list[np.ndarray]:
     make = keras.optimizers.LossScaleOptimizer
     return train(
         strategy,
-        lambda: make(tfopt.optimizers.Adam(0.01), initial_scale=1024.0),
+        lambda: make(optimizer(), initial_scale=1024.0),
         model=lambda: dense(dtype="mixed_float16"),
         data=lambda _: data,
         epochs=1,
@@ -139,8 +139,10 @@ CASES = {
     "pipeline": lambda strategy: train(strategy, adam, data=pipeline, model=image_model),
     "sharded pipeline": lambda strategy: train(strategy, adam, data=sharded, model=image_model),
     "synchronized batch norm": lambda strategy: train(strategy, adam, model=normalized),
-    "float16, overflow in the first half": lambda strategy: overflow(strategy, 1),
-    "float16, overflow in the second half": lambda strategy: overflow(strategy, 9),
+    "float16, overflow in the first half": lambda strategy: overflow(strategy, 1, sgd),
+    "float16, overflow in the second half": lambda strategy: overflow(strategy, 9, sgd),
+    "Adam in float16, overflow in the first half": lambda strategy: overflow(strategy, 1, adam),
+    "Adam in float16, overflow in the second half": lambda strategy: overflow(strategy, 9, adam),
     "pruning": lambda strategy: train(
         strategy, adam, callbacks=[lambda: tfopt.compress.Pruning(0.5)], epochs=3
     ),
