@@ -88,7 +88,7 @@ def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: path
     files["int8"] = compress.export(quantized, folder / "int8.tflite", "int8")
     pruned = keras.models.clone_model(model)
     pruned.set_weights(model.get_weights())
-    train_pruned(model, 0.8, pruned, fold_setting(data, fold, options, compress_epochs=some))
+    train_pruned(model, 0.8, pruned, setting.changed(compress_epochs=some))
     quantized = compress.quantize_aware(pruned, preserve="sparsity")
     stages.quantize(pruned, quantized, setting)
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")

@@ -155,8 +155,7 @@ def train_slimmed(
     2,200 updates if `epochs` is None.
     """
     small = _in_small_batches(setting)
-    epochs = epochs or math.ceil(ENOUGH_UPDATES / len(small.training()))
-    longer = dataclasses.replace(small, config=dataclasses.replace(small.config, compress_epochs=epochs))
+    longer = small.changed(compress_epochs=epochs or math.ceil(ENOUGH_UPDATES / len(small.training())))
     history = train_with([_lesson(teacher)], SLIMMING_RATE, "slimming", model, longer)
     refit_head(model, setting)
     return history
@@ -187,8 +186,7 @@ def _lesson(teacher: keras.Model) -> parts.Distillation:
 
 
 def _in_small_batches(setting: Setting) -> Setting:
-    batch_size = min(SMALL_BATCH, setting.config.batch_size)
-    return dataclasses.replace(setting, config=dataclasses.replace(setting.config, batch_size=batch_size))
+    return setting.changed(batch_size=min(SMALL_BATCH, setting.config.batch_size))
 
 
 def _classifier(model: str | pathlib.Path) -> Classifier:

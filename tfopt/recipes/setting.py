@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import tensorflow as tf
 
@@ -28,6 +29,10 @@ class Setting:
     strategy: tf.distribute.Strategy
     progress: ConsoleProgress
     checkpoints: pathlib.Path | None = None
+
+    def changed(self, **options: Any) -> "Setting":
+        """The same with other options."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **options))
 
     @property
     def classes(self) -> int:
