@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from tfopt.report.numbers import milliseconds, percent
 from tfopt.tune import Objective, SearchResult, Trial
+from tfopt.tune.drawings import pareto_chart
 from tfopt.tune.importance import importance
 from tfopt.tune.report import write_search_report
 
@@ -69,3 +71,10 @@ def test_one_trial_is_enough(tmp_path):
     result = SearchResult([Trial({"a": 1}, None, {"accuracy": 0.5, "bytes": 10.0})], Objective(), tmp_path)
     page = write_search_report(result, tmp_path / "report.html").read_text()
     assert "50.0" in page and "<h2>Settings</h2>" not in page
+
+
+def test_no_two_marks_of_a_chart_read_the_same():
+    points = [(0.1302 + 0.001 * k, 0.9501 + 0.0001 * k) for k in range(6)]
+    chart = pareto_chart(points, [5], 5, ("latency", "accuracy"), (milliseconds, percent))
+    marks = re.findall(r'class="tick[^>]*>([^<]+)<', chart)
+    assert len(marks) == len(set(marks)) and {"0.13\u202fms", "0.14\u202fms"} <= set(marks)

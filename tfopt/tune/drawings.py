@@ -109,11 +109,12 @@ def pareto_chart(
     x = axis_scale(costs, left, right, log=max(costs) / min(costs) >= 5)
     y = axis_scale(results, _BOTTOM, _TOP)
     grid = []
-    for mark in y.marks():
+    # Where the values are close together, several marks are written the same: the first of them is enough.
+    for text, mark in {write[1](mark): mark for mark in reversed(y.marks())}.items():
         grid.append(tag("line", x1=left, x2=right, y1=y(mark), y2=y(mark), class_="grid"))
-        grid.append(tag("text", write[1](mark), x=left - 8, y=y(mark) + 4, class_="tick right"))
-    for mark in x.marks():
-        grid.append(tag("text", write[0](mark), x=x(mark), y=_BOTTOM + 18, class_="tick"))
+        grid.append(tag("text", text, x=left - 8, y=y(mark) + 4, class_="tick right"))
+    for text, mark in {write[0](mark): mark for mark in reversed(x.marks())}.items():
+        grid.append(tag("text", text, x=x(mark), y=_BOTTOM + 18, class_="tick"))
     steps = " ".join(f"{x(points[i][0]):.1f},{y(points[i][1]):.1f}" for i in front)
     dots = []
     for index, (cost, result) in enumerate(points):
