@@ -47,6 +47,20 @@ def test_every_path_to_a_variable_equals_the_reference(case):
     contract.close(weights, expected, case.tolerance)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_fused_kernels_are_for_graphs_that_xla_does_not_compile(jit):
+    """XLA fuses the rule itself; what most kernels are translated to is slower. One is a single product."""
+    weights = contract.variables("float32", 0, ((40, 40),))
+    grads = [tf.ones_like(w) for w in weights]
+    optimizer = to.Adam(use_ema=True)
+    optimizer.build(weights)
+    step = tf.function(lambda: contract.apply(optimizer, weights, grads), jit_compile=jit)
+    graph = tf.function(lambda: step()).get_concrete_function().graph.as_graph_def()
+    operations = {node.op for function in graph.library.function for node in function.node_def}
+    kernels = {name for name in operations if name.startswith("ResourceApply")}
+    assert (not kernels - {"ResourceApplyGradientDescent"}) == jit
+
+
 @pytest.mark.parametrize("check", contract.CHECKS, ids=name)
 def test_keras_adam_passes_but_for_known_gaps(check):
     """A contract that Keras's Adam fails would be wrong."""

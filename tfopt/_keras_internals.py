@@ -1,7 +1,4 @@
-"""Private Keras names that tfopt needs, one function each, with the reason.
-
-A test per function fails when Keras changes what is behind it.
-"""
+"""Private names of Keras and TensorFlow that tfopt needs, with the reason; a test watches each."""
 
 import functools
 import inspect
@@ -15,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 from keras.src.random.seed_generator import global_seed_generator
+from tensorflow.python.ops import control_flow_util
 
 _OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
 _HOOKS: Any = weakref.WeakKeyDictionary()  # optimizer -> (hooks of its reduction, [what they replaced])
@@ -239,6 +237,11 @@ def set_random_state(state: tuple[Any, ...]) -> None:
     random.setstate(python)
     np.random.set_state(numpy)
     global_seed_generator().state.assign(seed)
+
+
+def inside_xla() -> bool:
+    """Whether XLA compiles what is being traced: TensorFlow has no public way to ask."""
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
 def knows(optimizer: Any, variables: list[keras.Variable]) -> bool:

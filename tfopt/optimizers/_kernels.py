@@ -6,6 +6,8 @@ need no compilation, use all cores on large variables and few operations on smal
 
 import tensorflow as tf
 
+from tfopt._keras_internals import inside_xla
+
 # TensorFlow's CPU kernel of Adam overestimates its work and wakes another thread for more elements than
 # the first number, which costs 30 microseconds and more; until the second, three other kernels are faster.
 INLINE_ELEMENTS = 128
@@ -25,7 +27,7 @@ def assign(resource: tf.Tensor, value: tf.Tensor) -> None:
 def follow(average: tf.Tensor, value: tf.Tensor, beta: float | tf.Tensor) -> None:
     """average = beta * average + (1 - beta) * value, for 0 < beta <= 1."""
     dtype = value.dtype
-    if _on_gpu():  # where the shorter form below has no kernel
+    if _on_gpu() or inside_xla():  # where the shorter form below has no kernel, or many operations
         distance = read(average, dtype) - value
         descend(average, tf.convert_to_tensor(1 - beta, dtype), distance)
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfopt._keras_internals import inside_xla
 from tfopt.optimizers import _rows
 from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
@@ -120,7 +121,7 @@ class Updater:
             return
         grad = _dense_gradient(grad, target)
         compiled = self._pays_to_compile(target)
-        fused = self.optimizer.has_kernel and target.dtype == target.slot_dtype
+        fused = self.optimizer.has_kernel and target.dtype == target.slot_dtype and not inside_xla()
         if fused and not (compiled and self.optimizer.several_passes):
             self._decay(target, scalars)
             self.optimizer.kernel(target.param, grad, target.slots, scalars)
@@ -138,7 +139,7 @@ class Updater:
 
     def _pays_to_compile(self, target: Target) -> bool:
         large = math.prod(target.shape) >= XLA_ELEMENTS
-        return large and not (self.optimizer.matrix_products or tf.executing_eagerly())
+        return large and not (self.optimizer.matrix_products or tf.executing_eagerly() or inside_xla())
 
     def _decay(self, target: Target, scalars: Scalars) -> None:
         if "shrink" in scalars:
