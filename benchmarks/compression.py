@@ -79,7 +79,7 @@ def train_float(setting: Setting) -> keras.Model:
 
 def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: pathlib.Path) -> tuple:
     """Wrong answers of each model of a fold, and the files."""
-    few, some, many = (1, 1, 1) if options.quick else (2, 16, None)
+    few, some, many = (1, 1, 1) if options.quick else (4, 16, None)
     setting = fold_setting(data, fold, options, compress_epochs=few)
     model = train_float(setting)
     files = {"float": compress.export(model, folder / "float.tflite")}

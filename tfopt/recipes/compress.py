@@ -21,11 +21,10 @@ from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import Run, counts_text, identity, load_images
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
-from tfopt.recipes.stages import SAMPLE, unfreeze
+from tfopt.recipes.stages import SAMPLE, in_small_batches, unfreeze
 
 # Shares of the learning rate: what lost channels or weights learns again, means of weights move little.
 SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 30.0, 10.0, 0.2
-SMALL_BATCH = 16  # images, at most, for what learns again: more updates of the same images
 ENOUGH_UPDATES = 2200  # after which half the channels of a fine-tuned MobileNet answer as all of them did
 
 STEPS = {"slimming": "slimmed", "pruning": "pruned", "clustering": "clustered"}  # stage -> its model
@@ -154,7 +153,7 @@ def train_slimmed(
     Half a network errs by what it cannot imitate yet, not by the labels of few images: it needs patience,
     2,200 updates if `epochs` is None.
     """
-    small = _in_small_batches(setting)
+    small = in_small_batches(setting)
     longer = small.changed(compress_epochs=epochs or math.ceil(ENOUGH_UPDATES / len(small.training())))
     history = train_with([_lesson(teacher)], SLIMMING_RATE, "slimming", model, longer)
     refit_head(model, setting)
@@ -164,7 +163,7 @@ def train_slimmed(
 def train_pruned(teacher: keras.Model, sparsity: float, model: keras.Model, setting: Setting) -> History:
     """Prunes every large kernel while the model learns to answer as the dense one does."""
     callbacks = [parts.Pruning(sparsity), _lesson(teacher)]
-    return train_with(callbacks, PRUNING_RATE, "pruning", model, _in_small_batches(setting))
+    return train_with(callbacks, PRUNING_RATE, "pruning", model, in_small_batches(setting))
 
 
 def train_with(
@@ -183,10 +182,6 @@ def train_with(
 def _lesson(teacher: keras.Model) -> parts.Distillation:
     """The answers of the teacher alone, without labels (Beyer et al., arXiv:2106.05237)."""
     return parts.Distillation(teacher, weight=1.0, temperature=2.0)
-
-
-def _in_small_batches(setting: Setting) -> Setting:
-    return setting.changed(batch_size=min(SMALL_BATCH, setting.config.batch_size))
 
 
 def _classifier(model: str | pathlib.Path) -> Classifier:

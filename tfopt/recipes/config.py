@@ -108,7 +108,7 @@ class FinetuneConfig:
     fit_on_validation: bool = option(True, "in the end, fit the classifier to the validation images as well")
     sparsity: float | None = option(None, "share of each kernel that is pruned to zero, such as 0.8")
     quantization: str | None = option("int8", "of the exported file", choices=(*QUANTIZATIONS, "none"))
-    compress_epochs: int = option(2, "epochs of pruning and of quantization-aware training")
+    compress_epochs: int = option(4, "epochs of pruning and of quantization-aware training")
     jit_compile: bool | None = option(None, "compile the training step with XLA")
     steps_per_execution: int = option(1, "updates per call from Python")
     precision: str = option("float32", "in which the second stage computes", choices=PRECISIONS)

@@ -20,6 +20,7 @@ PRETRAINED_PRUNING_RATE = 5.0  # likewise, of a model that was fine-tuned gently
 SAMPLE = 16  # batches for batch-norm statistics, and to fit what is left of channels
 QUICK_MOMENTUM = 0.8  # of batch-norm statistics while weights change fast
 QUANTIZATION_RATE = 0.05  # likewise: enough to settle the ranges, too little to forget
+SMALL_BATCH = 16  # images, at most, for what learns from a teacher: more updates of the same images
 
 
 def train_all(model: keras.Model, setting: Setting) -> History:
@@ -74,10 +75,16 @@ def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> Hist
     groups = optimizers.no_decay_on_norm_and_bias(model)
     extra: list[keras.callbacks.Callback] = []
     if config.pretrained:
+        setting = in_small_batches(setting)
         extra.append(compress.Distillation(teacher, weight=1.0))
     if config.sparsity:
         extra.append(compress.Pruning(config.sparsity))
     return fit(model, setting, "quantization", config.compress_epochs, rate, groups, extra, keep_best=False)
+
+
+def in_small_batches(setting: Setting) -> Setting:
+    """The same with batches of no more than `SMALL_BATCH`."""
+    return setting.changed(batch_size=min(SMALL_BATCH, setting.config.batch_size))
 
 
 def fit_anew(
