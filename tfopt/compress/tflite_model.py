@@ -112,7 +112,7 @@ class TFLiteModel:
         return {"accuracy": float(np.mean(predicted == labels)), "samples": len(labels)}
 
     def benchmark(self, data: Any = None, *, seconds: float = 1.0) -> Latency:
-        """Time of one inference with the threads of this model, after a warm-up.
+        """Time of one inference with the threads of this model, after a warm-up, without copying the input.
 
         Args:
             data: Inputs to run; zeros if None (the time does not depend on the values).
@@ -128,12 +128,17 @@ class TFLiteModel:
         return Latency.of(times)
 
     def runner(self, sample: np.ndarray) -> Any:
-        """A function that runs one sample and returns the seconds it took, for interleaved measurements."""
+        """A function that runs one sample and returns the seconds it took, for interleaved measurements.
+
+        As in TensorFlow's benchmark tool, input and output are not copied: in Python this costs a small model
+        a tenth of its time.
+        """
         value = self._quantized(np.asarray(sample)[None])[0]
 
         def run() -> float:
+            self._interpreter.set_tensor(self._input["index"], value[None])
             start = time.perf_counter()
-            self._run(value)
+            self._interpreter.invoke()
             return time.perf_counter() - start
 
         return run
