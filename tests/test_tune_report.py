@@ -8,7 +8,7 @@ import pytest
 
 from tfopt.report.numbers import milliseconds, percent
 from tfopt.tune import Objective, SearchResult, Trial
-from tfopt.tune.drawings import pareto_chart
+from tfopt.tune.drawings import parallel_coordinates, pareto_chart
 from tfopt.tune.importance import importance
 from tfopt.tune.report import write_search_report
 
@@ -54,6 +54,17 @@ def test_the_page_shows_settings_fronts_and_failures(tmp_path):
     assert page.count('class="line s1"') + page.count('class="line s2"') >= 41, "one line per trial"
     assert "ValueError: &lt;boom&gt;" in page and "<boom>" not in page and "&lt;b&gt;" in page
     assert not re.search(r"nan|None\b", page) and "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("settings", [3, 10])
+def test_names_of_axes_leave_each_other_room(settings):
+    values = [{f"setting_{n}": n * trial for n in range(settings)} for trial in range(3)]
+    page = str(parallel_coordinates(values, [0.1, 0.2, 0.3], "accuracy", best=2))
+    titles = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="stage">', page)
+    assert len(titles) == settings + 1
+    for row in {y for _, y in titles}:
+        places = [float(x) for x, y in titles if y == row]
+        assert min(np.diff(places)) > 90, "15 letters"
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])

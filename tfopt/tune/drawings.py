@@ -8,8 +8,9 @@ from tfopt.report.charts import Scale, axis_scale
 from tfopt.report.markup import Markup, tag
 from tfopt.report.numbers import significant
 
-_WIDTH, _TOP, _BOTTOM = 900, 34, 300
+_WIDTH, _TOP, _BOTTOM = 900, 50, 316
 _FEW = 6  # different numbers up to which each gets a place of its own
+_ABREAST = 7  # axes whose names fit side by side; of more, every other name is written one line higher
 
 
 def parallel_coordinates(
@@ -37,7 +38,9 @@ def parallel_coordinates(
         colour = "s2" if trial == best else "s1"
         line = tag("polyline", tag("title", text), points=points, class_=f"line {colour}")
         lines.append(tag("g", line, opacity=strength))
-    axes = [_draw_axis(x, name, places[name][1]) for x, name in zip(xs, names)]
+    lift = 16 if len(names) > _ABREAST else 0
+    heights = [_TOP - 16 - lift * (index % 2) for index in range(len(names))]
+    axes = [_draw_axis(x, y, name, places[name][1]) for x, y, name in zip(xs, heights, names)]
     return tag(
         "figure",
         tag(
@@ -81,10 +84,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 14 else text[:13] + "…"
 
 
-def _draw_axis(x: float, name: str, marks: Sequence[tuple[float, str]]) -> Markup:
+def _draw_axis(x: float, title_y: float, name: str, marks: Sequence[tuple[float, str]]) -> Markup:
     line = tag("line", x1=x, x2=x, y1=_TOP, y2=_BOTTOM, class_="grid")
     texts = [tag("text", text, x=x + 5, y=place + 4, class_="tick left") for place, text in marks]
-    title = tag("text", name.replace("_", " "), x=x, y=_TOP - 16, class_="stage")
+    title = tag("text", name.replace("_", " "), x=x, y=title_y, class_="stage")
     return tag("g", line, texts, title)
 
 
