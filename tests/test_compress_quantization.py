@@ -324,13 +324,12 @@ def test_whole_models_compute_in_integers(name, tmp_path):
     assert compared >= 0.5 and max(off.values()) == 0, "every operation is within one step"
     expected = quantized.predict(images, verbose=0)
     error = np.abs(file.predict(images) - expected).mean()
-    # Random ResNets magnify the rounding of one value to several steps of the output, in Keras alone too.
     for variable in quantized.weights:
         if "moving_mean" in variable.path:
             variable.assign(variable * RNG.normal(1.0, 1e-3, variable.shape))
-    unrest = np.abs(quantized.predict(images, verbose=0) - expected).mean()
+    unrest = np.abs(quantized.predict(images, verbose=0) - expected).mean()  # random ResNets magnify rounding
     print(f"{name}: {error / step_of(quantized):.2f} steps, {unrest / step_of(quantized):.2f} in Keras alone")
-    assert error <= max(step_of(quantized), 1.5 * unrest)
+    assert error <= step_of(quantized)
 
 
 def operations_off(file, quantized, image):
