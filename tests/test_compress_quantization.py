@@ -322,14 +322,8 @@ def test_whole_models_compute_in_integers(name, tmp_path):
     assert not contents.float_operations and not contents.flex_operations
     off, compared = operations_off(file, quantized, images[:1])
     assert compared >= 0.5 and max(off.values()) == 0, "every operation is within one step"
-    expected = quantized.predict(images, verbose=0)
-    error = np.abs(file.predict(images) - expected).mean()
-    for variable in quantized.weights:
-        if "moving_mean" in variable.path:
-            variable.assign(variable * RNG.normal(1.0, 1e-3, variable.shape))
-    unrest = np.abs(quantized.predict(images, verbose=0) - expected).mean()  # random ResNets magnify rounding
-    print(f"{name}: {error / step_of(quantized):.2f} steps, {unrest / step_of(quantized):.2f} in Keras alone")
-    assert error <= step_of(quantized)
+    error = np.abs(file.predict(images) - quantized.predict(images, verbose=0))
+    assert error.mean() <= step_of(quantized)
 
 
 def operations_off(file, quantized, image):
