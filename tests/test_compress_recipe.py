@@ -1,6 +1,7 @@
 """`tfopt compress`: from a saved model to a verified file, step by step, with errors in one line."""
 
 import json
+import types
 
 import keras
 import numpy as np
@@ -49,6 +50,15 @@ def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.keras"
     save_model(model, path, NAMES)
     return path
+
+
+@pytest.mark.parametrize(
+    ("replicas", "given", "small"), [(1, 32, 16), (1, 8, 8), (2, 32, 16), (3, 30, 15), (32, 256, 32)]
+)
+def test_small_batches_are_shared_by_all_replicas(replicas, given, small):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=replicas)
+    setting = Setting(tfopt.FinetuneConfig(batch_size=given), None, strategy, QUIET)
+    assert stages.in_small_batches(setting).config.batch_size == small
 
 
 @pytest.fixture(scope="module")

@@ -83,8 +83,10 @@ def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> Hist
 
 
 def in_small_batches(setting: Setting) -> Setting:
-    """The same with batches of no more than `SMALL_BATCH`."""
-    return setting.changed(batch_size=min(SMALL_BATCH, setting.config.batch_size))
+    """The same with batches of about `SMALL_BATCH` or less, which the replicas can share."""
+    replicas = setting.strategy.num_replicas_in_sync
+    small = replicas * max(1, SMALL_BATCH // replicas)
+    return setting.changed(batch_size=min(small, setting.config.batch_size))
 
 
 def fit_anew(
