@@ -53,7 +53,7 @@ def photographs(folder: pathlib.Path, size: int) -> tuple[np.ndarray, np.ndarray
     return np.clip(np.rint(np.stack(images)), 0, 255).astype("uint8"), np.array(labels)
 
 
-def fold_setting(data: tuple, fold: int, options: argparse.Namespace, **changes: Any) -> Setting:
+def fold_setting(data: tuple, fold: int, options: argparse.Namespace) -> Setting:
     """A fold's photographs in splits: of the four training fifths, every tenth image validates."""
     images, labels = data
     order = np.random.default_rng(SEED).permutation(len(labels))
@@ -61,9 +61,14 @@ def fold_setting(data: tuple, fold: int, options: argparse.Namespace, **changes:
     rest = order[place != fold]
     cuts = {"train": np.delete(rest, np.s_[::10]), "validation": rest[::10], "test": order[place == fold]}
     loaded = tfopt.data.load({name: (images[cut], labels[cut]) for name, cut in cuts.items()})
-    epochs = 1 if options.quick else 4
+    epochs, compress_epochs = (1, 1) if options.quick else (4, FinetuneConfig.compress_epochs)
     config = FinetuneConfig(
-        weights=options.weights, alpha=0.25, image_size=options.size, epochs=epochs, seed=SEED, **changes
+        weights=options.weights,
+        alpha=0.25,
+        image_size=options.size,
+        epochs=epochs,
+        compress_epochs=compress_epochs,
+        seed=SEED,
     )
     return Setting(config.resolved(None), loaded, STRATEGY, QUIET)
 
@@ -79,8 +84,8 @@ def train_float(setting: Setting) -> keras.Model:
 
 def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: pathlib.Path) -> tuple:
     """Wrong answers of each model of a fold, and the files."""
-    few, some, many = (1, 1, 1) if options.quick else (4, 16, None)
-    setting = fold_setting(data, fold, options, compress_epochs=few)
+    some, many = (1, 1) if options.quick else (16, None)
+    setting = fold_setting(data, fold, options)
     model = train_float(setting)
     files = {"float": compress.export(model, folder / "float.tflite")}
     quantized = compress.quantize_aware(model)
