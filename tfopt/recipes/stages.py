@@ -67,19 +67,17 @@ def prune(model: keras.Model, setting: Setting) -> History:
 def quantize(teacher: keras.Model, model: keras.Model, setting: Setting) -> History:
     """Trains a model of `quantize_aware`, whose ranges are unknown before; keeps the last epoch.
 
-    If pretrained, it learns the probabilities of the model it comes from and no labels: those would train it
-    further, away from what the earlier stages have chosen by validation. From scratch, it goes on learning.
+    It learns the probabilities of the model it comes from and no labels: those would train it further, away
+    from what the earlier stages have chosen by validation.
     """
     config = setting.config
     rate = QUANTIZATION_RATE * config.learning_rate
     groups = optimizers.no_decay_on_norm_and_bias(model)
-    extra: list[keras.callbacks.Callback] = []
-    if config.pretrained:
-        setting = in_small_batches(setting)
-        extra.append(compress.Distillation(teacher, weight=1.0))
+    extra: list[keras.callbacks.Callback] = [compress.Distillation(teacher, weight=1.0)]
     if config.sparsity:
         extra.append(compress.Pruning(config.sparsity))
-    return fit(model, setting, "quantization", config.compress_epochs, rate, groups, extra, keep_best=False)
+    small, epochs = in_small_batches(setting), config.compress_epochs
+    return fit(model, small, "quantization", epochs, rate, groups, extra, keep_best=False)
 
 
 def in_small_batches(setting: Setting) -> Setting:
