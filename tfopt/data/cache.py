@@ -15,11 +15,12 @@ import tensorflow as tf
 from tfopt._checks import check_choice, check_integer, message
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
-from tfopt.data.decode import TOGETHER, decode_together, resize, three_channels
+from tfopt.data.decode import decode, resize, three_channels
 from tfopt.data.stream import Stream, stream_of
 
 _log = logging.getLogger(__name__)
 _ALIGNMENT = 64  # bytes
+_TOGETHER = 16  # images that a thread takes at a time
 
 
 def check_image_size(image_size: Any) -> tuple[int, int]:
@@ -92,10 +93,8 @@ def _read(
     paths = source.paths if isinstance(source, Files) else ()
 
     def from_files(start: int) -> None:
-        for position, pixels in enumerate(
-            decode_together(paths[start : start + TOGETHER], size, crop), start
-        ):
-            images[position] = pixels
+        for position in range(start, min(start + _TOGETHER, count)):
+            decode(paths[position], size, crop, out=images[position])
 
     def from_stream(position: int, example: Any) -> None:
         images[position] = resize(three_channels(example[0]), size, crop)
@@ -104,10 +103,10 @@ def _read(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if isinstance(source, Files):
             labels[:] = source.labels
-            list(pool.map(from_files, range(0, count, TOGETHER)))
+            list(pool.map(from_files, range(0, count, _TOGETHER)))
             return images, labels
         examples = enumerate(dataset.as_numpy_iterator())
-        while chunk := list(islice(examples, TOGETHER)):
+        while chunk := list(islice(examples, _TOGETHER)):
             list(pool.map(from_stream, *zip(*chunk)))
     return images, labels
 
