@@ -34,6 +34,22 @@ def test_rows_without_a_gradient_stay_with_their_state(make):
             assert np.array_equal(old[[0, 2, 3, 5]], new[[0, 2, 3, 5]])
 
 
+@pytest.mark.parametrize("make", [lambda: to.Muon(0.1), lambda: to.SOAP(0.1, refresh_period=2)])
+def test_each_channel_of_a_depthwise_kernel_is_a_column_of_its_matrix(make):
+    start = np.random.default_rng(0).normal(size=(9, 5)).astype("float32")
+    results = []
+    for shape in ((3, 3, 5, 1), (9, 5)):
+        kernel, optimizer = keras.Variable(start.reshape(shape)), make()
+        optimizer.build([kernel])
+        for step in range(5):
+            grad = np.random.default_rng(step).normal(size=shape).astype("float32")
+            optimizer.apply([tf.constant(grad)], [kernel])
+        results.append(kernel.numpy().reshape(9, 5))
+        assert max(max(variable.shape, default=0) for variable in optimizer.variables) <= 9
+    np.testing.assert_allclose(*results, rtol=1e-6)
+    assert np.abs(results[0] - start).max() > 0.01
+
+
 class OneHotEmbedding(keras.layers.Embedding):
     """An embedding with a dense gradient."""
 

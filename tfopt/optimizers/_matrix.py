@@ -1,4 +1,4 @@
-"""Kernels as matrices: all axes but the last, which is the output of Keras kernels, become rows."""
+"""Kernels as matrices: a column for each output, which is the last axis but for depthwise kernels."""
 
 import math
 
@@ -11,12 +11,14 @@ def is_matrix(shape: tuple[int, ...]) -> bool:
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a kernel."""
+    """Rows and columns of a kernel: inputs of an output, and outputs."""
+    if is_depthwise(shape):
+        shape = shape[:3]
     return math.prod(shape[:-1]), shape[-1]
 
 
 def as_matrix(x: tf.Tensor) -> tf.Tensor:
-    """A kernel with all axes but the last flattened."""
+    """A kernel as the matrix of `matrix_shape`."""
     return tf.reshape(x, matrix_shape(tuple(x.shape)))
 
 
