@@ -117,6 +117,32 @@ def new_ones(names: list[str], shapes: list, options: argparse.Namespace) -> Non
         )
 
 
+def limits(shapes: list, count: int) -> None:
+    """What no update of single variables can surpass: one of TensorFlow's kernels for each, nothing else."""
+    rng = np.random.default_rng(0)
+    grads = [tf.constant(rng.normal(size=s).astype("float32") * 1e-3) for s in shapes]
+    variables = [[tf.Variable(rng.normal(size=s).astype("float32") ** 2) for _ in range(3)] for s in shapes]
+
+    def adam() -> None:
+        powers = {"beta1_power": 0.9, "beta2_power": 0.999}
+        for (w, m, v), grad in zip(variables, grads):
+            own = {"var": w.handle, "m": m.handle, "v": v.handle, "grad": grad}
+            tf.raw_ops.ResourceApplyAdam(**own, lr=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-7, **powers)
+
+    def momentum() -> None:
+        for (w, m, _), grad in zip(variables, grads):
+            own = {"var": w.handle, "accum": m.handle, "grad": grad}
+            tf.raw_ops.ResourceApplyKerasMomentum(**own, lr=1e-3, momentum=0.9)
+
+    steps = {function.__name__: tf.function(function, autograph=False) for function in (adam, momentum)}
+    steps["keras adam"] = stepper(lambda: ko.Adam(), shapes, False)[0]
+    steps["keras momentum"] = stepper(lambda: ko.SGD(momentum=0.9), shapes, False)[0]
+    median = {name: float(np.median(values)) for name, values in rounds(steps, count).items()}
+    for name, title in (("adam", "Adam"), ("momentum", "SGD momentum")):
+        ratio = median[f"keras {name}"] / median[name]
+        print(f"  bare kernels of {title}: {median[name]:.2f} ms, {ratio:.2f}x as fast as Keras")
+
+
 def extras(shapes: list, count: int) -> None:
     """What clipping, EMA and weight decay cost together: ours as a share of Keras's."""
     makers = {
@@ -175,6 +201,7 @@ def main() -> None:
         twins(shapes, options)
         new_ones(NEW + MATRIX * ("2048" not in name and not options.jit), shapes, options)
         if not options.jit:
+            limits(shapes, options.rounds)
             extras(shapes, options.rounds)
     if not (options.jit or options.set):
         embedding(options.rounds)
