@@ -26,6 +26,7 @@ _CAUSES = {
     "numpy": "numpy",
     "h5py": "h5py",
     "scipy.optimize": "scipy",
+    "simplejpeg": "simplejpeg",
     "tensorflow": "tensorflow",
     "keras": "keras",
 }
