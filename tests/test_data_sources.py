@@ -10,7 +10,7 @@ from PIL import Image
 
 from tfopt.data import BadImageError, load
 from tfopt.data.access import random_access_of
-from tfopt.data.decode import decode
+from tfopt.data.decode import decode, resize
 from tfopt.data.split import stratified_split
 
 
@@ -214,6 +214,13 @@ def test_cropping_keeps_the_shape_of_things(tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     assert decode(tmp_path / "wide.png", (10, 10), crop_to_aspect_ratio=True).min() == 255
     assert decode(tmp_path / "wide.png", (10, 10)).min() == 0
+
+
+@pytest.mark.parametrize("image_size", [(224, 224), (100, 150), (299, 299), (7, 30)])
+def test_cropping_takes_images_of_every_size(image_size):
+    for side in range(1, 700):  # 58 and 116, but not 57, were refused: 224 * (58 / 224) is above 58
+        for shape in ((side, side, 3), (side, 200, 3), (200, side, 3)):
+            assert resize(np.zeros(shape, np.uint8), image_size, True).shape == (*image_size, 3)
 
 
 BAD = {

@@ -168,6 +168,7 @@ def _resize(image: Image.Image, image_size: tuple[int, int] | None, crop: bool) 
     box = (0.0, 0.0, float(image.width), float(image.height))
     if crop:
         scale = min(image.width / width, image.height / height)
-        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-        box = (left, top, left + scale * width, top + scale * height)
+        # Rounding must not put an edge outside, by however little: Pillow refuses such a box.
+        left, top = max(image.width - scale * width, 0.0) / 2, max(image.height - scale * height, 0.0) / 2
+        box = (left, top, image.width - left, image.height - top)
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
