@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -100,6 +102,36 @@ def test_mutated_files_are_read_or_named(tmp_path, count):
             named += 1
             assert str(path) in str(error)
     assert 0.3 * count < named < count
+
+
+def test_pipes_and_devices_are_named_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    for path in tmp_path.iterdir():
+        with pytest.raises(BadImageError, match=f"{path.name}.*not a regular file"):
+            decode(path, (8, 8))
+    found = check_images(tmp_path)
+    assert found.files == 2 and {reason for _, reason in found.unreadable} == {"it is not a regular file"}
+
+
+def test_what_follows_an_image_is_not_read_for_ever(tmp_path, monkeypatch):
+    path = tmp_path / "long.jpg"
+    save(path, 0)
+    pixels = decode(path)
+    with path.open("ab") as file:
+        file.truncate(2**31)  # sparse: it takes no room on the disk, but all the memory if it is read
+    read, real = [], os.read
+    monkeypatch.setattr(os, "read", lambda *where: read.append(where[1]) or real(*where))
+    np.testing.assert_array_equal(decode(path), pixels)
+    assert sum(read) < 2**28
+
+
+def test_an_error_without_a_text_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_plain_jpeg", mock.Mock(side_effect=MemoryError))
+    save(tmp_path / "a.png", 0)
+    with pytest.raises(BadImageError, match=r"a\.png.*MemoryError"):
+        decode(tmp_path / "a.png")
 
 
 def jpeg(rng):

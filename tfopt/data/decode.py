@@ -1,6 +1,7 @@
 """One door from an image file to uint8 pixels [height, width, 3], and one error that names a bad file."""
 
 import os
+import stat
 import struct
 import zlib
 
@@ -61,17 +62,24 @@ def decode(
     """
     name = os.fsdecode(path)
     try:
+        check_regular(name)
         pixels = _plain_jpeg(name, image_size, crop_to_aspect_ratio, out)
         if pixels is None:
             pixels = _any_image(name, image_size, crop_to_aspect_ratio)
     except _DAMAGE as error:
         empty = os.path.isfile(name) and os.path.getsize(name) == 0
-        raise BadImageError(name, "the file is empty" if empty else error) from error
+        raise BadImageError(name, "the file is empty" if empty else str(error) or repr(error)) from error
     if out is None:
         return pixels
     if not np.may_share_memory(pixels, out):
         out[:] = pixels
     return out
+
+
+def check_regular(path: str) -> None:
+    """Refuses what can be opened but is no file: a pipe would be waited for, and a device never ends."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("it is not a regular file")
 
 
 def _any_image(path: str, image_size: tuple[int, int] | None, crop: bool) -> np.ndarray:
@@ -114,8 +122,8 @@ def _plain_jpeg(
         height, width = _plain_size(content) or (0, 0)
         if not 0 < height * width <= MAX_PIXELS:
             return None
-        if len(content) == _HEADER:
-            content += os.read(descriptor, os.fstat(descriptor).st_size)
+        if len(content) == _HEADER:  # anything may follow the image; Pillow reads what is really longer
+            content += os.read(descriptor, min(os.fstat(descriptor).st_size, MAX_PIXELS))
     finally:
         os.close(descriptor)
     fits = min(height // image_size[0], width // image_size[1]) if image_size else 1

@@ -11,7 +11,7 @@ from typing import final
 from PIL import Image
 
 from tfopt._checks import check_integer, message
-from tfopt.data.decode import BadImageError, decode
+from tfopt.data.decode import BadImageError, check_regular, decode
 from tfopt.data.folder import split_and_class, walk_files
 
 _CHUNK = 1024
@@ -116,6 +116,7 @@ def _look(path: str) -> tuple[bytes, str, tuple[int, int], str]:
     """Digest of the content, why it is bad, size and mode."""
     digest = hashlib.blake2b(digest_size=16)
     try:
+        check_regular(path)
         with open(path, "rb") as content:
             while block := content.read(2**20):
                 digest.update(block)
