@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfopt.optimizers import _arguments
 from tfopt.optimizers._kernels import read
-from tfopt.optimizers._matrix import is_depthwise
+from tfopt.optimizers._matrix import input_axes
 from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
@@ -68,5 +68,4 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 def _unit_norm(x: tf.Tensor) -> tf.Tensor:
     if x.shape.rank < 2:
         return tf.norm(x)
-    axes = [0, 1] if is_depthwise(tuple(x.shape)) else list(range(x.shape.rank - 1))
-    return tf.sqrt(tf.reduce_sum(tf.square(x), axes, keepdims=True))
+    return tf.sqrt(tf.reduce_sum(tf.square(x), input_axes(tuple(x.shape)), keepdims=True))

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers._matrix import is_depthwise
+from tfopt.optimizers._matrix import input_axes
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
 
@@ -16,7 +16,7 @@ class GradientCentralization(OptimizerWrapper):
     Regularises convolutional and dense layers at no cost. Variables with fewer than 2 axes, sparse
     gradients of embeddings, and kernels with one input stay as they are.
 
-        g = g - mean of g over all axes but the output axis
+        g = g - mean of g over the input axes
 
     Memory: none. Cost: one mean per kernel.
 
@@ -36,7 +36,8 @@ class GradientCentralization(OptimizerWrapper):
                [-1.]], dtype=float32)
 
     Differs from: `optax.centralize`, which averages over the axes that suit (out, in) kernels. Keras
-    kernels have the outputs last, depthwise kernels (height, width, channels, 1) the last two.
+    kernels have the outputs last; depthwise kernels (height, width, channels, 1) and attention's (inputs,
+    heads, units) on the last two axes.
 
     References:
         Yong, Huang, Hua, Zhang, "Gradient Centralization: A New Optimization Technique for Deep Neural
@@ -51,7 +52,7 @@ class GradientCentralization(OptimizerWrapper):
 def _centralized(grad: Any) -> Any:
     if isinstance(grad, tf.IndexedSlices) or grad.shape.rank < 2:
         return grad
-    axes = [0, 1] if is_depthwise(tuple(grad.shape)) else list(range(grad.shape.rank - 1))
+    axes = input_axes(tuple(grad.shape))
     if all(grad.shape[axis] == 1 for axis in axes):
         return grad
     return grad - tf.reduce_mean(grad, axes, keepdims=True)

@@ -1,0 +1,47 @@
+"""What real layers have that plain kernels do not: kernels with three axes, biases with two."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfopt.optimizers as to
+
+ATTENTION = {"query/kernel": ((6, 2, 3), (6, 6)), "attention_output/kernel": ((2, 3, 6), (6, 6))}
+MATRICES = list(ATTENTION.values()) + [((3, 5, 1), (3, 5)), ((3, 4, 5), (12, 5))]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: to.Muon(0.1),
+        lambda: to.SOAP(0.1, refresh_period=2),
+        lambda: to.GradientCentralization(to.SGD(0.1)),
+        lambda: to.AdaptiveGradientClipping(to.SGD(0.1)),
+    ],
+)
+@pytest.mark.parametrize("shape, matrix", MATRICES)
+def test_kernels_with_three_axes_are_matrices_with_a_column_for_each_output(make, shape, matrix):
+    """Projections of attention, depthwise and plain one-dimensional convolutions."""
+    start = np.random.default_rng(0).normal(size=matrix).astype("float32")
+    results = []
+    for form in (shape, matrix):
+        kernel, optimizer = keras.Variable(start.reshape(form)), make()
+        for step in range(5):
+            grad = np.random.default_rng(step).normal(size=form).astype("float32")
+            optimizer.apply([tf.constant(grad)], [kernel])
+        results.append(kernel.numpy().reshape(matrix))
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+    assert np.abs(results[0] - start).max() > 1e-4
+
+
+def test_the_shapes_above_are_those_of_keras():
+    attention = keras.layers.MultiHeadAttention(2, 3)
+    attention.build((None, 4, 6), (None, 4, 6))
+    shapes = {variable.path.split("/", 1)[1]: tuple(variable.shape) for variable in attention.weights}
+    assert {path: shapes[path] for path in ATTENTION} == {
+        path: shape for path, (shape, _) in ATTENTION.items()
+    }
+    convolution = keras.layers.DepthwiseConv1D(3)
+    convolution.build((None, 9, 5))
+    assert tuple(convolution.kernel.shape) == MATRICES[2][0]
