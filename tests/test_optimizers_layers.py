@@ -45,3 +45,16 @@ def test_the_shapes_above_are_those_of_keras():
     convolution = keras.layers.DepthwiseConv1D(3)
     convolution.build((None, 9, 5))
     assert tuple(convolution.kernel.shape) == MATRICES[2][0]
+
+
+def test_centralization_leaves_biases_with_two_axes_alone():
+    """A GRU adds the two rows of its bias in most gates: their gradients are equal, and so their mean."""
+    biases = []
+    for make in (lambda: to.GradientCentralization(to.SGD(0.1)), lambda: to.SGD(0.1)):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((5, 2)), keras.layers.GRU(3)])
+        model.compile(make(), "mse")
+        model.train_on_batch(np.ones((8, 5, 2), "float32"), np.ones((8, 3), "float32"))
+        biases.append(model.layers[0].cell.bias.numpy())
+    assert biases[0].shape == (2, 9) and np.all(biases[0][0] != 0.0)
+    np.testing.assert_allclose(*biases, rtol=1e-6)

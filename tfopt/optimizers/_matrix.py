@@ -6,6 +6,7 @@ Attention projects to (inputs, heads, units of a head), and back by (heads, unit
 """
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -35,3 +36,8 @@ def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 def as_matrix(x: tf.Tensor) -> tf.Tensor:
     """A kernel as the matrix of `matrix_shape`."""
     return tf.reshape(x, matrix_shape(tuple(x.shape)))
+
+
+def is_vector(variable: Any) -> bool:
+    """Whether a variable is a vector, or a bias by its name: those of GRU and attention have two axes."""
+    return len(variable.shape) < 2 or variable.name.split(":")[0] == "bias"

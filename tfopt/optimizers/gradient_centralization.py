@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers._matrix import input_axes
+from tfopt.optimizers._matrix import input_axes, is_vector
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
 
@@ -13,7 +13,7 @@ from tfopt.optimizers._wrapper import OptimizerWrapper
 class GradientCentralization(OptimizerWrapper):
     """Removes from the gradient of each output unit its mean over the inputs.
 
-    Regularises convolutional and dense layers at no cost. Variables with fewer than 2 axes, sparse
+    Regularises convolutional and dense layers at no cost. Biases, variables with fewer than 2 axes, sparse
     gradients of embeddings, and kernels with one input stay as they are.
 
         g = g - mean of g over the input axes
@@ -46,11 +46,12 @@ class GradientCentralization(OptimizerWrapper):
 
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """The inner step with centralized gradients."""
-        self.inner_optimizer.apply([_centralized(grad) for grad in grads], variables)
+        centralized = [_centralized(grad, variable) for grad, variable in zip(grads, variables)]
+        self.inner_optimizer.apply(centralized, variables)
 
 
-def _centralized(grad: Any) -> Any:
-    if isinstance(grad, tf.IndexedSlices) or grad.shape.rank < 2:
+def _centralized(grad: Any, variable: Any) -> Any:
+    if isinstance(grad, tf.IndexedSlices) or is_vector(variable):
         return grad
     axes = input_axes(tuple(grad.shape))
     if all(grad.shape[axis] == 1 for axis in axes):
