@@ -315,6 +315,19 @@ def test_policies_change_most_images_and_stay_in_range():
     assert np.abs(weak - ramp()).mean() < np.abs(strong - ramp()).mean()
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 3), (9, 1, 3), (2, 3, 3)])
+@pytest.mark.parametrize("options", [{"trivial_augment": True}, {"randaugment": 30, "color": 1, "blur": 3}])
+def test_images_that_are_all_border(shape, options):
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    changed = Augment(**options).image(
+        image, seed=0, epoch=tf.constant(0, tf.int64), index=tf.constant(0, tf.int64)
+    )
+    assert changed.shape == shape
+    picture = Image.fromarray(image.numpy())
+    sharper = result(color.sharpness, image, 1.9)
+    np.testing.assert_array_equal(sharper, np.asarray(ImageEnhance.Sharpness(picture).enhance(1.9)))
+
+
 def test_draws_are_uniform_and_independent():
     index = tf.range(20_000, dtype=tf.int64)
     key = draws.make_key(3, tf.constant(0, tf.int64), index)
