@@ -58,3 +58,48 @@ def test_centralization_leaves_biases_with_two_axes_alone():
         biases.append(model.layers[0].cell.bias.numpy())
     assert biases[0].shape == (2, 9) and np.all(biases[0][0] != 0.0)
     np.testing.assert_allclose(*biases, rtol=1e-6)
+
+
+class Encoder(keras.Model):
+    """A weight of its own, an attention, and a nested model that it holds twice."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.position = self.add_weight(shape=(4, 6), name="position")
+        self.first = keras.layers.Dense(6, name="first")
+        self.attention = keras.layers.MultiHeadAttention(2, 3, name="attention")
+        self.inner = inner
+        self.everywhere = keras.layers.TimeDistributed(inner)
+
+    def call(self, inputs):
+        x = self.first(inputs) + self.position
+        return self.everywhere(self.attention(x, x))
+
+
+def encoder():
+    inner = keras.Sequential([keras.layers.Dense(5, name="low"), keras.layers.Dense(6, name="high")])
+    model = Encoder(inner)
+    model(np.zeros((1, 4, 6), "float32"))
+    return model
+
+
+def assigned(model, groups):
+    optimizer = to.ParameterGroups(to.AdamW(0.1), groups)
+    optimizer.build(model.trainable_variables)
+    return dict(zip((v.path for v in model.trainable_variables), map(tuple, optimizer.assignment)))
+
+
+def test_biases_with_two_axes_do_not_decay():
+    model = encoder()
+    for path, (_, decay) in assigned(model, to.no_decay_on_norm_and_bias(model)).items():
+        assert decay == (0.0 if path.endswith("bias") else None), path
+
+
+def test_parts_that_work_side_by_side_learn_at_one_rate():
+    """The projections of an attention; what a model owns itself belongs to its inputs; nothing twice."""
+    model = encoder()
+    rates = {"position": 1 / 8, "first": 1 / 8, "attention": 1 / 4, "low": 1 / 2, "high": 1.0}
+    for path, (multiplier, _) in assigned(model, to.layer_decay(model, 0.5)).items():
+        (expected,) = [rate for name, rate in rates.items() if name in path.split("/")]
+        assert multiplier == expected, path
+    assert len(to.discriminative(model)) == 4

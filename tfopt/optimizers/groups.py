@@ -2,14 +2,15 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 
-from tfopt import _checks, _keras_internals
+from tfopt import _checks
 from tfopt.optimizers import _arguments
+from tfopt.optimizers._matrix import is_vector
 
 
 @keras.saving.register_keras_serializable(package="tfopt")
@@ -78,7 +79,8 @@ def resolve(groups: Sequence[Group], paths: Sequence[str]) -> list[tuple[float, 
 def layer_decay(model: keras.Model, decay: float) -> list[Group]:
     """Groups in which each layer with a kernel learns `decay` times as fast as the one above it.
 
-    The head keeps the full rate. Common for transformers (0.65 to 0.9); for convolutional networks
+    The head keeps the full rate. A layer made of layers, such as an attention or a transformer block,
+    counts as one; nested models are opened. Common for transformers (0.65 to 0.9); for convolutional networks
     with many layers `discriminative` is easier, because its range does not depend on the depth.
 
     Args:
@@ -119,7 +121,7 @@ def discriminative(model: keras.Model, lowest: float = 0.1) -> list[Group]:
 
 
 def no_decay_on_norm_and_bias(model: keras.Model) -> list[Group]:
-    """One group that turns weight decay off for norms and biases: all variables with fewer than 2 axes.
+    """One group that turns weight decay off for norms and biases: fewer than 2 axes, or called "bias".
 
     Decay there shrinks the output scale instead of regularising. Add it to other groups.
 
@@ -132,7 +134,7 @@ def no_decay_on_norm_and_bias(model: keras.Model) -> list[Group]:
     References:
         He et al., "Bag of Tricks for Image Classification", CVPR 2019, arXiv:1812.01187 (section 3.1).
     """
-    paths = [v.path for depth in _variables_by_depth(model) for v in depth if len(v.shape) < 2]
+    paths = [v.path for depth in _variables_by_depth(model) for v in depth if is_vector(v)]
     return [_group(paths, 1.0, weight_decay=0.0)] if paths else []
 
 
@@ -154,8 +156,10 @@ def _variables_by_depth(model: keras.Model) -> list[list[keras.Variable]]:
     """Weights from the input to the head; a layer with a kernel starts a depth, norms join it."""
     _checks.check_instance("model", model, keras.Model)
     depths: list[list[keras.Variable]] = []
-    for layer in _keras_internals.leaf_layers(model):
-        variables = layer.weights
+    seen: set[int] = set()
+    for layer in _layers(model):
+        variables = [variable for variable in layer.weights if id(variable) not in seen]
+        seen |= set(map(id, variables))
         if not variables:
             continue
         if not depths or any(len(variable.shape) >= 2 for variable in variables):
@@ -163,7 +167,16 @@ def _variables_by_depth(model: keras.Model) -> list[list[keras.Variable]]:
         depths[-1] += variables
     if not depths:
         raise ValueError(f"`model` must be built and have weights. Received: model={model.name!r}. Build it.")
+    # What a model owns itself, such as the embedding of positions, is close to its inputs.
+    depths[0] += [variable for variable in model.weights if id(variable) not in seen]
     return depths
+
+
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+    """Nested models are opened. Composite layers are not: their parts work side by side, as in attention."""
+    for layer in model.layers:
+        inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
+        yield from _layers(inner) if isinstance(inner, keras.Model) else (layer,)
 
 
 def _unmatched(pattern: str, paths: Sequence[str]) -> str:
