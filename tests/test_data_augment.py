@@ -324,7 +324,7 @@ def test_images_that_are_all_border(shape, options):
     )
     assert changed.shape == shape
     picture = Image.fromarray(image.numpy())
-    sharper = result(color.sharpness, image, 1.9)
+    sharper = result(color.sharpness, image.numpy(), 1.9)
     np.testing.assert_array_equal(sharper, np.asarray(ImageEnhance.Sharpness(picture).enhance(1.9)))
 
 
