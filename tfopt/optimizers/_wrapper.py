@@ -116,6 +116,12 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         own = isinstance(inner, RuleOptimizer | OptimizerWrapper)
         return inner.average_values(variables) if own else ema_values(inner, variables)
 
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Of the inner optimizer, which makes the decay; refused after `build`, where Keras ignores it."""
+        if self.built:
+            raise ValueError("`exclude_from_weight_decay` must be called before the optimizer is built.")
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Of the inner optimizer."""
         self.inner_optimizer.finalize_variable_values(var_list)

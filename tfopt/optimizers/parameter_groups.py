@@ -69,7 +69,11 @@ class ParameterGroups(OptimizerWrapper):
         core = core_of(self.inner_optimizer)
         if isinstance(core, keras.optimizers.MultiOptimizer):
             raise ValueError("`optimizer` must not be a `MultiOptimizer`. Wrap each optimizer inside it.")
-        inherited = [core.weight_decay if core._use_weight_decay(v) else None for v in variables]
+        if isinstance(core, RuleOptimizer):  # which knows after loading, too, what was excluded
+            excluded = [index in (core.undecayed or ()) for index in range(len(variables))]
+        else:
+            excluded = [not core._use_weight_decay(variable) for variable in variables]
+        inherited = [None if out else core.weight_decay for out in excluded]
         resolved = [
             (multiplier, own if decay is None else decay)
             for (multiplier, decay), own in zip(self.assignment, inherited)

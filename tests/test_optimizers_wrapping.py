@@ -1,0 +1,39 @@
+"""What has to pass through wrappers: exclusion from weight decay, groups, half precision, raw gradients."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfopt.optimizers as to
+
+
+def pair():
+    return [keras.Variable([1.0], name="kernel"), keras.Variable([1.0], name="bias")]
+
+
+def test_exclusion_from_weight_decay_reaches_the_optimizer_inside():
+    for inner in (to.AdamW, keras.optimizers.AdamW):
+        optimizer, weights = to.Lookahead(to.Cautious(inner(0.1, weight_decay=0.5)), slow_step=1.0), pair()
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.build(weights)
+        assert [optimizer.inner_optimizer.inner_optimizer._use_weight_decay(v) for v in weights] == [
+            True,
+            False,
+        ]
+        with pytest.raises(ValueError, match="before the optimizer"):
+            optimizer.exclude_from_weight_decay(var_names=["kernel"])
+
+
+def test_groups_inherit_the_exclusion_also_after_loading():
+    core, weights = to.AdamW(0.1, weight_decay=0.5), pair()
+    optimizer = to.ParameterGroups(core, [to.Group("kernel", 0.5)])
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build(weights)
+    loaded = to.ParameterGroups.from_config(optimizer.get_config())
+    for each in (optimizer, loaded):
+        for weight in weights:
+            weight.assign([1.0])
+        each.build(weights)
+        each.apply([tf.zeros(1), tf.zeros(1)], weights)
+        np.testing.assert_allclose([weight.numpy()[0] for weight in weights], (0.975, 1.0), rtol=1e-6)
