@@ -37,3 +37,13 @@ def test_groups_inherit_the_exclusion_also_after_loading():
         each.build(weights)
         each.apply([tf.zeros(1), tf.zeros(1)], weights)
         np.testing.assert_allclose([weight.numpy()[0] for weight in weights], (0.975, 1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_adaptive_clipping_of_half_precision_takes_its_norms_in_float32(dtype):
+    """The square of 400 is more than float16 can hold, that of 0.0001 less."""
+    for weight, size, expected in ((1000.0, 400.0, 900.0), (0.0, 0.0001, -0.00005)):
+        kernel = keras.Variable(tf.fill((4,), weight), dtype=dtype)
+        optimizer = to.AdaptiveGradientClipping(to.SGD(1.0), clip_factor=0.1)
+        optimizer.apply([tf.cast(tf.fill((4,), size), dtype)], [kernel])
+        np.testing.assert_allclose(tf.cast(kernel, "float32"), expected, rtol=0.01)

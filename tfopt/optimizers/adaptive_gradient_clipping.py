@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfopt.optimizers import _arguments
 from tfopt.optimizers._kernels import read
 from tfopt.optimizers._matrix import input_axes
+from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
@@ -58,11 +59,11 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         self.inner_optimizer.apply(clipped, variables)
 
     def _clipped(self, grad: Any, variable: Any) -> tf.Tensor:
-        grad = tf.convert_to_tensor(grad)
-        limit = self.clip_factor * tf.maximum(
-            _unit_norm(read(handle(variable), variable.dtype)), self.epsilon
-        )
-        return grad * (limit / tf.maximum(_unit_norm(grad), limit))
+        dtype = slot_dtype(variable)
+        grad = tf.cast(tf.convert_to_tensor(grad), dtype)
+        size = _unit_norm(tf.cast(read(handle(variable), variable.dtype), dtype))
+        limit = self.clip_factor * tf.maximum(size, self.epsilon)
+        return tf.cast(grad * (limit / tf.maximum(_unit_norm(grad), limit)), variable.dtype)
 
 
 def _unit_norm(x: tf.Tensor) -> tf.Tensor:
