@@ -91,3 +91,25 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="`model` must be built"):
         SharpnessAware(keras.Sequential([keras.layers.Dense(1)]))
     assert tf.convert_to_tensor(SharpnessAware(model)(X)).shape == (32, 3)
+
+
+@pytest.mark.parametrize("outputs", [list, dict])
+def test_several_outputs_have_losses_by_name(outputs):
+    """As the model inside has them: the same history."""
+
+    def fit(wrap):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4,))
+        heads = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("low", "high")}
+        model = keras.Model(inputs, heads if outputs is dict else list(heads.values()))
+        trained = SharpnessAware(model, rho=RHO) if wrap else model
+        options = {"loss_weights": {"high": 2.0, "low": 1.0}, "metrics": {"low": "mae"}}
+        trained.compile(to.SGD(0.0), {"low": "mse", "high": "mae"}, **options)
+        targets = {name: np.full((32, 1), value, "float32") for name, value in (("low", 1.0), ("high", 5.0))}
+        y = targets if outputs is dict else list(targets.values())
+        return trained.fit(X, y, batch_size=8, shuffle=False, verbose=0).history
+
+    plain, sharp = fit(False), fit(True)
+    assert set(sharp) == set(plain) == {"loss", "low_loss", "high_loss", "low_mae"}
+    for name, value in plain.items():
+        np.testing.assert_allclose(sharp[name], value, rtol=1e-5)

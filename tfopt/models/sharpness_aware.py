@@ -54,6 +54,8 @@ class SharpnessAware(keras.Model):
         if not model.built:
             raise ValueError(_checks.message("model", "built", model.name, "Give it an input shape."))
         self.model = model
+        if hasattr(model, "output_names"):  # losses and metrics may be given by name
+            self.output_names = list(model.output_names)
         self.rho = _checks.check_number("rho", rho, minimum=0, open_minimum=True)
         self.adaptive = bool(adaptive)
         self.built = True
@@ -68,9 +70,10 @@ class SharpnessAware(keras.Model):
         weights, state = self.trainable_variables, self.model.non_trainable_variables
         before = [tf.identity(v.value) for v in state]
         outputs, loss, grads = self._pass(x, y, sample_weight)
-        after = [tf.identity(v.value) for v in state]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync  # each has its share of the loss
         _keras_internals.track_loss(self, loss * replicas, tf.shape(tf.nest.flatten(x)[0])[0])
+        kept = [*state, *self.metrics_variables]  # Keras counts the loss of each output in `compute_loss`
+        after = [tf.identity(v.value) for v in kept]
         start = [tf.identity(v.value) for v in weights]
         for weight, step in zip(weights, self._climb(start, grads)):
             weight.assign_add(tf.cast(step, weight.dtype))
@@ -78,7 +81,7 @@ class SharpnessAware(keras.Model):
             if not variable.dtype.startswith(("float", "bfloat")):  # seeds: the same dropout again
                 variable.assign(old)
         _, _, grads = self._pass(x, y, sample_weight)
-        for variable, value in [*zip(weights, start), *zip(state, after)]:
+        for variable, value in [*zip(weights, start), *zip(kept, after)]:
             variable.assign(value)
         self.optimizer.apply_gradients(list(zip(grads, weights)))
         return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
