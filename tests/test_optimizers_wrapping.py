@@ -47,3 +47,12 @@ def test_adaptive_clipping_of_half_precision_takes_its_norms_in_float32(dtype):
         optimizer = to.AdaptiveGradientClipping(to.SGD(1.0), clip_factor=0.1)
         optimizer.apply([tf.cast(tf.fill((4,), size), dtype)], [kernel])
         np.testing.assert_allclose(tf.cast(kernel, "float32"), expected, rtol=0.01)
+
+
+def test_centralization_of_half_precision_takes_its_means_in_float32():
+    """The sum of so many gradients is more than float16 can hold."""
+    kernel = keras.Variable(tf.zeros((1000, 2)), dtype="float16")
+    gradient = tf.concat([tf.fill((999, 2), 100.0), tf.fill((1, 2), 101.0)], axis=0)
+    to.GradientCentralization(to.SGD(1.0)).apply([tf.cast(gradient, "float16")], [kernel])
+    np.testing.assert_allclose(kernel.numpy()[-1], -1.0, rtol=0.01)
+    np.testing.assert_allclose(kernel.numpy()[0], 0.0, atol=0.01)

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers._matrix import input_axes, is_vector
+from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
 
@@ -56,4 +57,5 @@ def _centralized(grad: Any, variable: Any) -> Any:
     axes = input_axes(tuple(grad.shape))
     if all(grad.shape[axis] == 1 for axis in axes):
         return grad
-    return grad - tf.reduce_mean(grad, axes, keepdims=True)
+    mean = tf.reduce_mean(tf.cast(grad, slot_dtype(variable)), axes, keepdims=True)
+    return grad - tf.cast(mean, grad.dtype)
