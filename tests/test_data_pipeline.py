@@ -1,11 +1,15 @@
 """`pipeline`: the order, the epochs, the position and what `fit` makes of them."""
 
+import gc
+import tempfile
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfopt.data import Augment, load, pipeline
+from tfopt.data.reader import Reader
 from tfopt.schedules import Steps
 
 COUNT = 50
@@ -196,3 +200,20 @@ def test_fit_and_replicas_see_the_same_epochs(numbers, two_replicas):
 def test_refused_arguments(numbers, options, name):
     with pytest.raises(ValueError, match=f"`{name}"):
         pipeline(numbers, **({"batch_size": 10} | options))
+
+
+@pytest.mark.parametrize("augment", [None, Augment(rotate=5)])
+@pytest.mark.parametrize("cache", ["memory", "disk", None])
+def test_what_is_no_longer_used_is_given_back(numbers, tmp_path, monkeypatch, cache, augment):
+    def files():
+        return list(tmp_path.glob("tfopt-*"))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    iterator = iter(pipeline(numbers, 16, image_size=9, cache=cache, augment=augment))  # the rest is gone
+    gc.collect()
+    assert len(list(iterator)) == 4 and len(files()) == (cache == "disk")
+    before = {id(item) for item in gc.get_objects() if isinstance(item, Reader)}
+    del iterator
+    gc.collect()
+    assert not files()
+    assert before and not before & {id(item) for item in gc.get_objects() if isinstance(item, Reader)}

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.data.decode import decode
+from tfopt.data.python_call import call_python
 
 _ATTRIBUTE = "_tfopt_random_access"
 
@@ -92,7 +93,7 @@ class _Python(RandomAccess):
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """Calls `array` from the graph."""
-        image = tf.numpy_function(self.array, [index], tf.uint8, stateful=False)
+        image = call_python(self.array, [index], tf.uint8)
         height, width = self.image_size or (None, None)
         return tf.ensure_shape(image, (height, width, 3))
 

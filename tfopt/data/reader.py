@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any, final
 
+import numpy as np
 import tensorflow as tf
 
 from tfopt.data.access import InMemory, RandomAccess
 from tfopt.data.augment import Augment
 from tfopt.data.order import Order, Position
+from tfopt.data.python_call import call_python
 from tfopt.data.stream import Stream
 
 # Batches from memory that are made at a time. More would not be faster, since memory is not; and
@@ -96,9 +98,12 @@ class IndexReader(Reader):
         if not self._by_batches:
             return super().next_epoch(position)
 
+        def taken() -> np.ndarray:
+            return self._numbers(*position.take()).numpy()
+
         @tf.autograph.experimental.do_not_convert
         def numbers(_: tf.Tensor) -> tf.Tensor:
-            found = tf.numpy_function(lambda: self._numbers(*position.take()).numpy(), [], tf.int64)
+            found = call_python(taken, [], tf.int64, stateful=True)
             return tf.ensure_shape(found, [self.order.length, 1])
 
         return self._batches(tf.data.Dataset.range(1).map(numbers))

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt.data.decode import resize, three_channels
+from tfopt.data.python_call import call_python
 
 _ATTRIBUTE = "_tfopt_stream"
 _WINDOW_BYTES = 2**28
@@ -79,7 +80,7 @@ class Stream(abc.ABC):
         def resized(pixels: np.ndarray) -> np.ndarray:
             return resize(three_channels(pixels), size, self.crop_to_aspect_ratio)
 
-        return tf.ensure_shape(tf.numpy_function(resized, [image], tf.uint8, stateful=False), (*size, 3))
+        return tf.ensure_shape(call_python(resized, [image], tf.uint8), (*size, 3))
 
 
 def stream_of(dataset: tf.data.Dataset) -> Stream:
