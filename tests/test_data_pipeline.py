@@ -1,6 +1,7 @@
 """`pipeline`: the order, the epochs, the position and what `fit` makes of them."""
 
 import gc
+import resource
 import tempfile
 
 import keras
@@ -217,3 +218,17 @@ def test_what_is_no_longer_used_is_given_back(numbers, tmp_path, monkeypatch, ca
     gc.collect()
     assert not files()
     assert before and not before & {id(item) for item in gc.get_objects() if isinstance(item, Reader)}
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_file(numbers, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))  # as a small disk
+    try:
+        with pytest.raises(OSError, match=r"cache='disk' needs 1 MB in .*Make room"):
+            pipeline(numbers, 16, image_size=90, cache="disk")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert not list(tmp_path.glob("tfopt-*"))
+    batches = pipeline(numbers, 16, image_size=90, cache="disk")
+    (file,) = tmp_path.glob("tfopt-*")
+    assert file.stat().st_blocks * 512 >= COUNT * 90 * 90 * 3 and len(list(batches)) == 4  # not sparse

@@ -136,9 +136,21 @@ def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _temporary_file(shape: tuple[int, ...], directory: str | None) -> np.memmap:
+    size = max(math.prod(shape), 1)
     handle, path = tempfile.mkstemp(prefix="tfopt-", suffix=".uint8", dir=directory)
-    os.close(handle)
-    images = np.memmap(path, np.uint8, "w+", shape=shape)
+    try:
+        if hasattr(os, "posix_fallocate"):  # else, a disk that becomes full ends the process: SIGBUS
+            os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        os.unlink(path)
+        fix = "Make room, set TMPDIR to a larger disk, or use cache=None."
+        reason = (
+            f"cache='disk' needs {size / 1e6:,.0f} MB in {os.path.dirname(path)!r}: {error.strerror}. {fix}"
+        )
+        raise OSError(error.errno, reason) from error
+    finally:
+        os.close(handle)
+    images = np.memmap(path, np.uint8, "r+", shape=shape)
     weakref.finalize(images, os.unlink, path)
     return images
 
