@@ -56,3 +56,26 @@ def test_centralization_of_half_precision_takes_its_means_in_float32():
     to.GradientCentralization(to.SGD(1.0)).apply([tf.cast(gradient, "float16")], [kernel])
     np.testing.assert_allclose(kernel.numpy()[-1], -1.0, rtol=0.01)
     np.testing.assert_allclose(kernel.numpy()[0], 0.0, atol=0.01)
+
+
+def model_with(optimizer):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile(optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize("make", [to.AdamW, lambda: to.Lookahead(to.AdamW())])
+def test_weights_load_into_a_model_that_has_not_trained(make, tmp_path):
+    """Whose optimizer has no variables yet; as in Keras its state is left out with a warning."""
+    model = model_with(make())
+    model.fit(np.ones((8, 4)), np.ones((8, 3)), verbose=0)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = model_with(make())
+    with pytest.warns(UserWarning, match=r"not built.*`optimizer.build\(model.trainable_variables\)`"):
+        other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])
+    built = model_with(make())
+    built.optimizer.build(built.trainable_variables)
+    built.load_weights(tmp_path / "model.weights.h5")
+    assert int(built.optimizer.iterations) == 1

@@ -1,6 +1,7 @@
 """Checks of the arguments that every optimizer has, and of the gradients and states it is given."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -102,16 +103,25 @@ def holds_state(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any])
     """Whether a saved state fits: as many arrays as variables, each of the right shape.
 
     False for one that was saved before the optimizer was built: it holds what every new one starts with.
+    False, with a warning, if this optimizer is not built and has no place for it.
     """
     variables = optimizer.variables
     if len(store.keys()) < len(variables) and not np.any(store["0"]):  # the number of updates
         new = type(optimizer).from_config(optimizer.get_config())
         if len(store.keys()) == len(new.variables):
             return False
+    if not optimizer.built and len(store.keys()) != len(variables):
+        # As Keras has it: `load_weights` is mostly called for the weights of the model.
+        warnings.warn(
+            f"The saved state of `{optimizer.name}` was not loaded, because it is not built. To train on "
+            "from it, call `optimizer.build(model.trainable_variables)` first.",
+            stacklevel=3,
+        )
+        return False
     if len(store.keys()) != len(variables):
         raise ValueError(
             f"The saved state holds {len(store.keys())} arrays, but `{optimizer.name}` has {len(variables)} "
-            "variables. It was saved by another optimizer or with other options, or this one is not built."
+            "variables. It was saved by another optimizer or with other options."
         )
     for index, variable in enumerate(variables):
         shape = tuple(store[str(index)].shape)
