@@ -58,6 +58,9 @@ def test_the_command_reports_and_fails_on_findings(tmp_path, capsys):
     assert main(["data", "check", str(tmp_path), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert not found["ok"] and found["files"] == 5 and found["unreadable"][0][0].endswith("c.jpg")
+    (tmp_path / "empty").mkdir()
+    assert main(["data", "check", str(tmp_path / "empty")]) == 1
+    assert "0 files: needs attention" in capsys.readouterr().out
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 1
     assert "an existing folder" in capsys.readouterr().err
 

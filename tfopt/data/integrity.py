@@ -43,8 +43,8 @@ class ImageCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found that spoils training or its evaluation."""
-        return not (self.unreadable or self.leaks or self.conflicts)
+        """Whether there are files and nothing was found that spoils training or its evaluation."""
+        return self.files > 0 and not (self.unreadable or self.leaks or self.conflicts)
 
     def __str__(self) -> str:
         parts = [
