@@ -232,3 +232,26 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(numbers, tmp_path, monkeypat
     batches = pipeline(numbers, 16, image_size=90, cache="disk")
     (file,) = tmp_path.glob("tfopt-*")
     assert file.stat().st_blocks * 512 >= COUNT * 90 * 90 * 3 and len(list(batches)) == 4  # not sparse
+
+
+def test_data_that_are_no_single_images_with_labels_are_refused(numbers):
+    arrays = np.zeros((4, 6, 6, 3), np.uint8), np.arange(4)
+    slices = tf.data.Dataset.from_tensor_slices
+    with pytest.raises(TypeError, match=r"`dataset` must be .*data\.train"):
+        pipeline(load("digits"), 2)
+    for wrong in (slices(arrays[0]), slices((*arrays, np.ones(4))), slices(arrays).batch(2)):
+        with pytest.raises(ValueError, match=r"`dataset` must be of single \(image"):
+            pipeline(wrong, 2, image_size=6)
+    with pytest.raises(ValueError, match="`dataset` must be with images"):
+        pipeline(numbers.take(0), 2)
+
+
+def test_mixing_does_not_lose_labels(numbers):
+    soft = tf.data.Dataset.from_tensor_slices((np.zeros((4, 6, 6, 3), np.uint8), np.eye(4, dtype="f4")))
+    for dataset, right, wrong in ((numbers, (5, 6), (4,)), (soft, (4,), (3, 5))):
+        for classes in right:
+            *_, (_, labels) = pipeline(dataset, 2, augment=Augment(mixup=1), classes=classes)
+            np.testing.assert_allclose(labels.numpy().sum(1), 1, rtol=1e-6)
+        for classes in wrong:
+            with pytest.raises(ValueError, match="`classes` must be the number of classes, here"):
+                pipeline(dataset, 2, augment=Augment(mixup=1), classes=classes)

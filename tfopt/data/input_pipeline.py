@@ -19,11 +19,13 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from tfopt._checks import check_instance, check_integer, message
+from tfopt.data.access import RandomAccess
 from tfopt.data.augment import Augment
 from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
 from tfopt.data.order import Order, Position
 from tfopt.data.reader import ProgressiveReader, make_reader
+from tfopt.data.stream import Stream
 from tfopt.schedules import BatchSizeSchedule, as_batch_size_schedule
 
 ImageSize: TypeAlias = int | tuple[int, int]
@@ -89,12 +91,17 @@ def pipeline(
     schedule = as_batch_size_schedule(batch_size)
     check_integer("seed", seed, minimum=0)
     check_integer("first_epoch", first_epoch, minimum=0)
+    _check_dataset(dataset)
     if augment is not None:
         check_instance("augment", augment, Augment)
         _check_mixing(augment, schedule, classes)
     sizes = _sizes(dataset, image_size)
     sources = [cached(dataset, size, cache, crop_to_aspect_ratio) for size in sizes.values()]
     count = len(sources[0])
+    if count == 0:
+        raise ValueError(message("dataset", "with images", "an empty one"))
+    if augment is not None and augment.mixes:
+        _check_classes(sources[0], classes)
     if isinstance(batch_size, BatchSizeSchedule):
         _check_ramp(schedule, epochs, drop_remainder, shard, sizes)
         schedule.check_sizes(samples=count * (epochs or 1))
@@ -137,6 +144,25 @@ def _sizes(dataset: tf.data.Dataset, image_size: Any) -> dict[int, tuple[int, in
     if None in shape[:2]:
         raise ValueError(message("image_size", "given, as the images differ in size", image_size))
     return {0: (int(shape[0]), int(shape[1]))}
+
+
+def _check_dataset(dataset: Any) -> None:
+    check_instance("dataset", dataset, tf.data.Dataset, "Pass a split, such as `data.train`.")
+    spec = dataset.element_spec
+    pair = isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[0], tf.TensorSpec)
+    if not pair or spec[0].shape.rank not in (3, None):
+        fix = "Pass it before `batch` or `weighted`."
+        raise ValueError(message("dataset", "of single (image [height, width, 3], label)", spec, fix))
+
+
+def _check_classes(source: RandomAccess | Stream, classes: int | None) -> None:
+    """Labels beyond `classes` would be lost in mixing; those of a stream are not known."""
+    if not isinstance(source, RandomAccess):
+        return
+    soft = source.labels.ndim == 2
+    needed = source.labels.shape[1] if soft else int(source.labels.max()) + 1
+    if classes is None or classes < needed or (soft and classes > needed):
+        raise ValueError(message("classes", f"the number of classes, here {needed}", classes))
 
 
 def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | None) -> None:
