@@ -79,3 +79,15 @@ def test_weights_load_into_a_model_that_has_not_trained(make, tmp_path):
     built.optimizer.build(built.trainable_variables)
     built.load_weights(tmp_path / "model.weights.h5")
     assert int(built.optimizer.iterations) == 1
+
+
+def test_custom_loops_may_have_numpy_gradients_and_plain_variables():
+    groups = [to.Group("kernel", 0.5)]
+    for optimizer in (to.SGD(0.1), to.Lookahead(to.SGD(0.1)), to.GradientAccumulation(to.SGD(0.1), 1)):
+        optimizer = to.ParameterGroups(optimizer, groups)
+        weights = [tf.Variable([1.0], name="kernel"), tf.Variable([1.0], name="bias")]
+        optimizer.apply_gradients(zip([np.ones(1, "float32"), np.ones(1, "float32")], weights))
+        np.testing.assert_allclose([weight.numpy()[0] for weight in weights], (0.95, 0.9))
+    weight = keras.Variable([1.0])
+    to.Adam(0.1, clipnorm=1.0, loss_scale_factor=1.0).apply([np.ones(1, "float32")], [weight])
+    np.testing.assert_allclose(weight.numpy(), 0.9, rtol=1e-5)

@@ -89,6 +89,14 @@ def check_context() -> None:
         raise ValueError("`apply` must be called in a replica context. Call it inside `strategy.run(...)`.")
 
 
+def as_tensors(grads: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+    """Gradients of a custom loop may be NumPy arrays."""
+    return [
+        tf.convert_to_tensor(grad, variable.dtype) if isinstance(grad, np.ndarray) else grad
+        for grad, variable in zip(grads, variables, strict=True)
+    ]
+
+
 def check_shapes(grads: Sequence[Any], variables: Sequence[Any]) -> None:
     """Every gradient has the shape of its variable; checked before anything is written."""
     for grad, variable in zip(grads, variables, strict=True):

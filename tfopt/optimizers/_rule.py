@@ -169,6 +169,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             super().apply(grads, trainable_variables)
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+        grads = _arguments.as_tensors(grads, trainable_variables)
         _arguments.check_shapes(grads, trainable_variables)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, trainable_variables)))
         indices = [self._get_variable_index(v) for v in trainable_variables]

@@ -30,6 +30,11 @@ def slot_dtype(variable: Any) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+def path_of(variable: Any) -> str:
+    """Where a variable is in its model; TensorFlow's have a name only."""
+    return variable.path if isinstance(variable, keras.Variable) else variable.name
+
+
 def create_slots(
     optimizer: keras.optimizers.Optimizer, variables: Sequence[Any], slots: Sequence[Slot]
 ) -> list[list[keras.Variable]]:
@@ -66,13 +71,12 @@ def create_slot(
 ) -> keras.Variable:
     """One variable of state, on the devices of the variable it belongs to."""
     value = variable.value if isinstance(variable, keras.Variable) else variable
-    path = variable.path if isinstance(variable, keras.Variable) else variable.name
     with tf.distribute.get_strategy().extended.colocate_vars_with(value):
         return optimizer.add_variable(
             shape=tuple(variable.shape) if shape is None else shape,
             initializer=initializer,
             dtype=slot_dtype(variable),
-            name=f"{path.replace('/', '_').replace(':', '_')}_{name}",
+            name=f"{path_of(variable).replace('/', '_').replace(':', '_')}_{name}",
         )
 
 

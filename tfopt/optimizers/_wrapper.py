@@ -75,6 +75,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         self._check_variables_are_known(variables)
         grads, variables = self._filter_empty_gradients(list(grads), variables)
+        grads = _arguments.as_tensors(grads, variables)
         _arguments.check_shapes(grads, variables)
         # The reason is the same as in RuleOptimizer.apply: no step without data.
         with tf.control_dependencies([_rows.gate(grads)]):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfopt import _checks
 from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._rule import RuleOptimizer
+from tfopt.optimizers._slots import path_of
 from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper, core_of
 from tfopt.optimizers.groups import Group, resolve
@@ -60,7 +61,7 @@ class ParameterGroups(OptimizerWrapper):
     def build_own(self, variables: Any) -> None:
         """Resolves the groups and hands the result to the optimizer inside all wrappers."""
         if self.assignment is None:
-            self.assignment = resolve(self.groups, [variable.path for variable in variables])
+            self.assignment = resolve(self.groups, [path_of(variable) for variable in variables])
         if len(self.assignment) != len(variables):
             raise ValueError(
                 f"`assignment` must have one entry for each of the {len(variables)} variables. "
