@@ -91,3 +91,9 @@ def test_custom_loops_may_have_numpy_gradients_and_plain_variables():
     weight = keras.Variable([1.0])
     to.Adam(0.1, clipnorm=1.0, loss_scale_factor=1.0).apply([np.ones(1, "float32")], [weight])
     np.testing.assert_allclose(weight.numpy(), 0.9, rtol=1e-5)
+
+
+def test_cautious_must_not_see_one_batch_of_several():
+    with pytest.raises(ValueError, match="`Cautious` must not wrap a `GradientAccumulation`"):
+        to.Cautious(to.Lookahead(to.GradientAccumulation(to.SGD(0.1), 2)))
+    to.GradientAccumulation(to.Cautious(to.SGD(0.1)), 2)

@@ -9,6 +9,7 @@ from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper, moves_weights
+from tfopt.optimizers.gradient_accumulation import GradientAccumulation
 
 
 @keras.saving.register_keras_serializable(package="tfopt")
@@ -29,7 +30,7 @@ class Cautious(OptimizerWrapper):
 
     Raises:
         ValueError: If the inner optimizer averages its weights (`use_ema`, Schedule-Free), which the
-            correction would contradict.
+            correction would contradict, or accumulates: its step is not one of the last gradient alone.
 
     Example:
         >>> optimizer = tfopt.optimizers.Cautious(keras.optimizers.SGD(0.1, momentum=0.9))
@@ -50,6 +51,15 @@ class Cautious(OptimizerWrapper):
     def __init__(self, optimizer: Any, **base_options: Any):
         super().__init__(optimizer, **base_options)
         moves_weights(self)
+        inner = optimizer
+        while isinstance(inner, OptimizerWrapper):
+            if isinstance(inner, GradientAccumulation):
+                raise ValueError(
+                    "`Cautious` must not wrap a `GradientAccumulation`, whose step is that of several "
+                    f"gradients. Received: optimizer={type(optimizer).__name__}(...). Put it inside: "
+                    "GradientAccumulation(Cautious(optimizer), steps)."
+                )
+            inner = inner.inner_optimizer
 
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """The inner step, then its correction."""
