@@ -121,14 +121,28 @@ def test_half_precision_predictions_are_computed_in_float32():
     [
         (lambda: Focal(gamma=-1), "gamma"),
         (lambda: Focal(alpha=[1, 0]), "alpha"),
+        (lambda: Focal(alpha=0.25), "alpha"),
+        (lambda: Focal(alpha=[1, float("inf")]), "alpha"),
         (lambda: Focal(label_smoothing=1.0), "label_smoothing"),
         (lambda: ClassBalanced([5, 0]), "counts"),
         (lambda: ClassBalanced([5]), "counts"),
         (lambda: ClassBalanced([5, 5], beta=1.0), "beta"),
         (lambda: LogitAdjusted([5, float("nan")]), "counts"),
         (lambda: LogitAdjusted([5, 5], tau=-1), "tau"),
+        (lambda: LogitAdjusted({"cat": 5, "dog": 5}), "counts"),
     ],
 )
 def test_refused_arguments(make, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         make()
+
+
+@pytest.mark.parametrize(
+    "loss, name",
+    [(Focal(alpha=[1, 2]), "alpha"), (ClassBalanced([5, 5]), "counts"), (LogitAdjusted([5, 5]), "counts")],
+)
+def test_predictions_of_another_number_of_classes_are_refused(loss, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be 3 numbers.*The model predicts 3 classes"):
+        loss(np.array([0, 1]), np.full((2, 3), 1 / 3, "f4"))
+    with pytest.raises(ValueError, match="`y_pred` must be of two or more classes.*sigmoid"):
+        loss(np.array([0, 1]), np.full((2, 1), 0.5, "f4"))  # the loss would be 0 whatever it says

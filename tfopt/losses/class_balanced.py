@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_number
 from tfopt.losses._categorical import CategoricalLoss
-from tfopt.losses.counts import check_counts
+from tfopt.losses.counts import check_classes, check_counts
 
 
 @final
@@ -60,6 +60,7 @@ class ClassBalanced(CategoricalLoss):
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """Loss of each example."""
+        check_classes(y_pred, "counts", self.counts)
         log_p = self.log_probabilities(y_pred)
         terms = self.distribution(y_true, log_p) * self.weights * log_p
         if self.gamma:

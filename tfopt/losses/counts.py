@@ -1,6 +1,7 @@
-"""The check of class counts."""
+"""The checks of what is given for each class."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,32 @@ from tfopt._checks import message
 
 def check_counts(counts: Sequence[float]) -> np.ndarray:
     """float64 [classes], two or more, each at least 1."""
-    numbers: np.ndarray = np.asarray(counts, np.float64)
-    if numbers.ndim != 1 or len(numbers) < 2 or not ((numbers >= 1) & np.isfinite(numbers)).all():
+    numbers = _numbers(counts)
+    if numbers is None or not (numbers >= 1).all():
         raise ValueError(message("counts", "at least 1 for each of two or more classes", counts))
     return numbers
+
+
+def check_weights(name: str, weights: Sequence[float]) -> list[float]:
+    """Finite numbers above 0, two or more."""
+    numbers = _numbers(weights)
+    if numbers is None or not (numbers > 0).all():
+        raise ValueError(message(name, "a weight > 0 for each of two or more classes", weights))
+    return numbers.tolist()
+
+
+def check_classes(y_pred: Any, name: str, given: Sequence[float] | np.ndarray | None) -> None:
+    """Refuses predictions of one class, whose loss is always 0, or of others than an argument is for."""
+    classes = y_pred.shape[-1]
+    if classes == 1:
+        fix = "Give the model a unit for each class; one sigmoid unit needs a binary loss of Keras."
+        raise ValueError(message("y_pred", "of two or more classes", tuple(y_pred.shape), fix))
+    if given is not None and classes is not None and len(given) != classes:
+        fix = f"The model predicts {classes} classes."
+        raise ValueError(message(name, f"{classes} numbers", list(given), fix))
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    numbers: np.ndarray = np.asarray(values)
+    known = numbers.dtype.kind in "iuf" and numbers.ndim == 1 and len(numbers) > 1
+    return numbers.astype(np.float64) if known and np.isfinite(numbers).all() else None

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfopt._checks import check_number, message
+from tfopt._checks import check_number
 from tfopt.losses._categorical import CategoricalLoss
+from tfopt.losses.counts import check_classes, check_weights
 
 
 @final
@@ -51,12 +51,11 @@ class Focal(CategoricalLoss):
     ) -> None:
         super().__init__(from_logits, label_smoothing, reduction, name)
         self.gamma = check_number("gamma", gamma, minimum=0)
-        self.alpha = None if alpha is None else [float(weight) for weight in alpha]
-        if self.alpha is not None and not np.all(np.asarray(self.alpha) > 0):
-            raise ValueError(message("alpha", "a weight > 0 for each class", alpha))
+        self.alpha = None if alpha is None else check_weights("alpha", alpha)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """Loss of each example."""
+        check_classes(y_pred, "alpha", self.alpha)
         log_p = self.log_probabilities(y_pred)
         y = self.distribution(y_true, log_p)
         # 1 - p without cancellation where p is near 1, so that the gradient of the power is finite.

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_number
 from tfopt.losses._categorical import CategoricalLoss
-from tfopt.losses.counts import check_counts
+from tfopt.losses.counts import check_classes, check_counts
 
 
 @final
@@ -55,6 +55,7 @@ class LogitAdjusted(CategoricalLoss):
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """Loss of each example."""
+        check_classes(y_pred, "counts", self.counts)
         adjusted = tf.nn.log_softmax(self.log_probabilities(y_pred) + self.adjustment)
         return -tf.reduce_sum(self.distribution(y_true, adjusted) * adjusted, -1)
 
