@@ -255,3 +255,17 @@ def test_mixing_does_not_lose_labels(numbers):
         for classes in wrong:
             with pytest.raises(ValueError, match="`classes` must be the number of classes, here"):
                 pipeline(dataset, 2, augment=Augment(mixup=1), classes=classes)
+
+
+@pytest.mark.parametrize("cache", ["memory", None])
+@pytest.mark.parametrize("scale, offset", [(1 / 255, 0), (1 / 127.5, -1), (float("nan"), 0)])
+def test_pixels_that_were_scaled_are_refused(cache, scale, offset):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3)).astype("f4")
+
+    def batches(images):
+        dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(4)))
+        return list(pipeline(dataset, 2, image_size=5, cache=cache))
+
+    assert len(batches(pixels)) == len(batches(pixels * 0)) == len(batches(np.sign(pixels))) == 2
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"pixels in \[0, 255\].*by 255"):
+        batches(pixels * scale + offset)

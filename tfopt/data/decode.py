@@ -105,8 +105,17 @@ def three_channels(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
         raise ValueError(message("image", "[height, width, 3] or [height, width, 1]", pixels.shape))
     if pixels.dtype != np.uint8:
+        _check_range(pixels)
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+
+
+def _check_range(pixels: np.ndarray) -> None:
+    """Refuses pixels that were scaled to [0, 1] or [-1, 1], of which rounding would leave nothing."""
+    low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))  # NaN if one is
+    if not low <= high < np.inf or (high <= 1 and np.any(pixels % 1)):
+        fix = "Multiply scaled pixels by 255; the models hold their own scaling."
+        raise ValueError(message("image", "pixels in [0, 255]", f"[{low:g}, {high:g}]", fix))
 
 
 def _plain_jpeg(
