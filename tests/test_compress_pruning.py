@@ -197,6 +197,20 @@ def test_depthwise_and_excluded_layers_stay_dense():
     assert np.count_nonzero(layers[1].kernel.numpy() == 0) == 0
 
 
+def test_layers_of_equal_names_in_nested_models_are_all_pruned():
+    parts = [
+        keras.Sequential([keras.Input((32,)), keras.layers.Dense(32, name="dense")], name=name)
+        for name in ("first", "second")
+    ]
+    model = keras.Sequential([keras.Input((32,)), *parts, keras.layers.Dense(8, name="out")])
+    model.compile("sgd", "mse")
+    pruning = Pruning(0.5, exclude=[parts[0].layers[0]])
+    fit(model, pruning)
+    assert pruning.sparsity() == {"second_dense": 0.5, "out": 0.5}
+    fit(model, Pruning(0.5))
+    assert zeros(parts[0]) == zeros(parts[1]) == [0.5]
+
+
 def test_schedules_and_one_shot():
     schedule = CubicSparsity(0.8, end_step=103, begin_step=3, initial_sparsity=0.2, frequency=30)
     due = [step for step in range(200) if bool(schedule(step)[0])]

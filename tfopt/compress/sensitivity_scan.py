@@ -16,7 +16,7 @@ from tfopt._optional import require
 from tfopt._table import Printable
 from tfopt.compress._data import batches
 from tfopt.compress._switched import Switched
-from tfopt.compress.pruning.callback import prunable_kernels
+from tfopt.compress.pruning.kernels import prunable_kernels
 from tfopt.compress.pruning.masks import magnitude_mask
 from tfopt.compress.pruning.schedules import check_sparsity
 

@@ -10,7 +10,7 @@ from tfopt._checks import check_choice, check_instance, check_integer
 from tfopt.compress.clustering.centroids import INITIALIZATIONS, centroids_of, nearest
 from tfopt.compress.clustering.groups import KeepGroups, value_groups
 from tfopt.compress.distillation import Lesson
-from tfopt.compress.pruning.callback import prunable_kernels
+from tfopt.compress.pruning.kernels import prunable_kernels
 
 
 @final

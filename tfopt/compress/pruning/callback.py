@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, final
 
 import keras
@@ -10,16 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._checks import check_choice, check_instance, check_integer, message
-from tfopt._keras_internals import leaf_layers
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.compress._updates import planned_updates
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.pruning._constraint import GlobalThreshold, MaskConstraint, MaskRule
+from tfopt.compress.pruning.kernels import prunable_kernels
 from tfopt.compress.pruning.masks import block_mask, keep_above, magnitude_mask, two_of_four_mask
 from tfopt.compress.pruning.schedules import CubicSparsity, Schedule, check_target
 
-PRUNABLE = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
-DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _log = logging.getLogger(__name__)
 
 
@@ -174,26 +171,3 @@ class Pruning(StatefulCallback):
         }
         for variable in variables:
             yield variable, schedule, rules[self.pattern]
-
-
-def prunable_kernels(
-    model: keras.Model, exclude: Sequence[str | keras.Layer] = ()
-) -> dict[str, keras.Variable]:
-    """Kernels of a built model's convolution and dense layers by layer name, without depthwise ones."""
-    layers = [layer for layer in leaf_layers(model) if isinstance(layer, PRUNABLE)]
-    layers = [layer for layer in layers if not isinstance(layer, DEPTHWISE)]
-    names = [layer.name for layer in layers]
-    excluded = set()
-    for entry in exclude:
-        pattern = entry.name if isinstance(entry, keras.Layer) else entry
-        found = {name for name in names if fnmatchcase(name, pattern)}
-        if not found:
-            raise ValueError(message("exclude", f"names of layers that have kernels: {names}", pattern))
-        excluded |= found
-    if not all(layer.built for layer in layers):
-        raise ValueError(
-            "The model must be built before it is pruned. Call it on a batch or give it an `Input`."
-        )
-    if not set(names) - excluded:
-        raise ValueError(f"No convolution or dense layer is left to compress. Found {names}, all excluded.")
-    return {layer.name: layer.kernel for layer in layers if layer.name not in excluded}

@@ -15,7 +15,7 @@ from tfopt.compress._updates import planned_updates
 from tfopt.compress.clustering.groups import KeepGroups
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.pruning._constraint import MaskConstraint
-from tfopt.compress.pruning.callback import prunable_kernels
+from tfopt.compress.pruning.kernels import prunable_kernels
 from tfopt.compress.pruning.schedules import check_sparsity
 from tfopt.compress.sparse_training.distribution import DISTRIBUTIONS
 from tfopt.compress.sparse_training.rewiring import most_sensitive, rewired
