@@ -59,6 +59,9 @@ def test_refuses_what_it_cannot_learn_from():
     for data in (X[:3], X[:, :3], X[None], np.where(X > 50, np.nan, X)):
         with pytest.raises(ValueError, match="`n_components`|`data`"):
             PCA(5).adapt(data)
+    for empty in (np.zeros((0, 4)), tf.data.Dataset.from_tensor_slices(np.zeros((9, 4))).batch(3).take(0)):
+        with pytest.raises(ValueError, match="`data` must be with examples"):
+            PCA(2).adapt(empty)
     for value in (0, 1.5, True):
         with pytest.raises((ValueError, TypeError), match="n_components"):
             PCA(value)

@@ -69,7 +69,9 @@ class PCA(keras.layers.Layer):
         Args:
             data: An array [examples, features], or a batched `tf.data.Dataset` of x or (x, y).
         """
-        first = next(_batches(data))
+        first = next(_batches(data), np.empty((0, 0)))
+        if not first.size:
+            raise ValueError(message("data", "with examples", first.shape))
         features = first.shape[1]
         if not self.built:
             self.build((None, features))
