@@ -125,3 +125,9 @@ def test_a_ramp_in_the_pipeline_counts_updates_in_fit(data):
         pipeline(data.train, ramp)
     with pytest.raises(ValueError, match="cardinality"):
         ramped_batches(tf.data.Dataset.range(9).filter(lambda x: x > 1), ramp)
+
+
+def test_weights_are_for_every_label(data):
+    for wrong in ({1: 1.0, 2: 2.0}, {"a": 1.0, "b": 2.0}):
+        with pytest.raises(ValueError, match="`weights` must be a dict of the labels 0"):
+            weighted(pipeline(data.train, 4), wrong)

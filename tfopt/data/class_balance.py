@@ -50,6 +50,8 @@ def weighted(batches: tf.data.Dataset, weights: dict[int, float]) -> tf.data.Dat
 
     Differs from `fit(class_weight=...)`, which gives a soft label the weight of its largest class.
     """
+    if set(weights) != set(range(len(weights))):
+        raise ValueError(message("weights", "a dict of the labels 0 ... classes - 1", weights))
     table = tf.constant([weights[label] for label in range(len(weights))], tf.float32)
 
     def add(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
