@@ -252,7 +252,8 @@ def check_bad_arguments_are_refused(case: Case):
     """Each declared bound, by the name of the argument; and the arguments that all have."""
     optimizer = case.make()
     kind = type(optimizer)
-    base = {} if case.wraps else {"clipnorm": [0.0], "weight_decay": [-1.0], "learning_rate": [-1.0, 1]}
+    base = {"clipnorm": [0.0], "weight_decay": [-1.0], "learning_rate": [-1.0, 1]}
+    base = {} if case.wraps else base | {"ema_overwrite_frequency": [0, 1.5]}
     for name, bads in (base | case.bad).items():
         for bad in bads:
             config = optimizer.get_config() | {name: bad}

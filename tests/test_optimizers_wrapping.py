@@ -97,3 +97,12 @@ def test_cautious_must_not_see_one_batch_of_several():
     with pytest.raises(ValueError, match="`Cautious` must not wrap a `GradientAccumulation`"):
         to.Cautious(to.Lookahead(to.GradientAccumulation(to.SGD(0.1), 2)))
     to.GradientAccumulation(to.Cautious(to.SGD(0.1)), 2)
+
+
+def test_groups_that_are_no_list_of_groups_are_refused():
+    for bad in (to.Group("kernel"), "kernel", None):
+        with pytest.raises(TypeError, match="`groups` must be an instance of list or tuple"):
+            to.ParameterGroups(to.SGD(0.1), bad)
+    for bad in (3, None):
+        with pytest.raises(TypeError, match="`match` must be an instance of str or list or tuple"):
+            to.Group(bad)

@@ -63,6 +63,11 @@ def not_negative(name: str, value: Any) -> float:
     return _checks.check_number(name, value, minimum=0)
 
 
+def period(name: str, value: Any) -> int:
+    """An integer >= 1, in steps."""
+    return _checks.check_integer(name, value, minimum=1)
+
+
 def check_indices(name: str, indices: Sequence[Any], count: int) -> None:
     """Each is an integer that counts from 0 and stays below `count`."""
     for index in indices:

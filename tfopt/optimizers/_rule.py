@@ -72,7 +72,9 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             global_clipnorm=_arguments.optional("global_clipnorm", global_clipnorm, _arguments.positive),
             use_ema=use_ema,
             ema_momentum=_arguments.share("ema_momentum", ema_momentum),
-            ema_overwrite_frequency=ema_overwrite_frequency,
+            ema_overwrite_frequency=_arguments.optional(
+                "ema_overwrite_frequency", ema_overwrite_frequency, _arguments.period
+            ),
             loss_scale_factor=_arguments.optional(
                 "loss_scale_factor", loss_scale_factor, _arguments.positive
             ),

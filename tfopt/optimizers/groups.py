@@ -34,6 +34,7 @@ class Group:
     optional: bool = False
 
     def __post_init__(self) -> None:
+        _checks.check_instance("match", self.match, (str, list, tuple))
         for pattern in self.patterns():
             try:
                 re.compile(_checks.check_instance("match", pattern, str))

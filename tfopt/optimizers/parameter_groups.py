@@ -48,6 +48,7 @@ class ParameterGroups(OptimizerWrapper):
 
     def __init__(self, optimizer: Any, groups: Sequence[Group], assignment: Any = None, **base_options: Any):
         super().__init__(optimizer, **base_options)
+        _checks.check_instance("groups", groups, (list, tuple))
         for group in groups:
             _checks.check_instance("groups", group, Group, "Give a list of `Group`.")
         self.groups = tuple(groups)
