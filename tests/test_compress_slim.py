@@ -57,6 +57,7 @@ def sequential():
         L.Rescaling(1 / 255),
         L.Conv2D(8, 3, strides=2),
         L.PReLU(shared_axes=[1, 2]),
+        L.SpatialDropout2D(0.2),
         L.SeparableConv2D(12, 3, strides=4, depth_multiplier=2, activation="relu"),
         L.BatchNormalization(),
         L.Flatten(),

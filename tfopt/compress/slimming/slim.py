@@ -173,9 +173,10 @@ def _rebuilt(graph: Graph, channels: Channels, kept: np.ndarray) -> keras.Model:
         if not isinstance(call.operation, keras.layers.Layer):
             return call.operation(*args, **kwargs)
         if call.name not in layers:
-            config = {**call.operation.get_config(), "name": call.name, "trainable": True}
+            config = {**call.operation.get_config(), "name": call.name}
             config.update(_sizes(channels, kept, call))
             layers[call.name] = type(call.operation).from_config(config)
+            layers[call.name].trainable = True  # not by the config: `SpatialDropout2D` refuses it there
         return layers[call.name](*args, **kwargs)
 
     model = graph.replay(run)
