@@ -193,6 +193,9 @@ def test_empty_and_wrong_data_are_named(model, tmp_path):
         export(model, tmp_path / "m.tflite", "int8", empty)
     with pytest.raises(TypeError, match="`data` must be a batched"):
         export(model, tmp_path / "m.tflite", "int8", [1, 2])
+    features = tf.data.Dataset.from_tensor_slices({"image": IMAGES}).batch(8)
+    with pytest.raises(TypeError, match=r"each one tensor\. Received: a dataset of {'image'"):
+        export(model, tmp_path / "m.tflite", "int8", features)
     with pytest.raises(ValueError, match="must have labels"):
         compare({"a": model}, IMAGES)
     with pytest.raises(TypeError, match="instance of Model"):
@@ -249,6 +252,17 @@ def test_compare_counts_what_it_says(model, trained, tmp_path):
     result.to_json(tmp_path / "c.json")
     assert [r["name"] for r in json.loads((tmp_path / "c.json").read_text())["rows"]] == list(models)
     assert file.benchmark(IMAGES, seconds=0.02).runs >= 10
+
+
+@pytest.mark.parametrize("last", [L.Flatten(), L.Reshape((2, 2, 3))], ids=["one score", "a map"])
+def test_accuracy_of_models_without_an_output_per_class_is_refused(tmp_path, last):
+    layers = [L.Dense(1, "sigmoid") if isinstance(last, L.Flatten) else L.Dense(12), last]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    data = (RNG.normal(size=(8, 4)).astype("float32"), np.ones(8))
+    file = export(model, tmp_path / "m.tflite")
+    for measure in (lambda: compare({"model": model}, data), lambda: file.evaluate(data)):
+        with pytest.raises(ValueError, match="one output per class"):
+            measure()
 
 
 def test_wilson_against_published_values():

@@ -125,3 +125,10 @@ def test_whole_networks(name):
 def test_bad_input_is_named(model, data, options, text):
     with pytest.raises(ValueError, match=text):
         sensitivity(model, data, **options)
+
+
+def test_models_with_several_outputs_are_named():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [keras.layers.Dense(2, name=name)(inputs) for name in ("left", "right")])
+    with pytest.raises(ValueError, match="`model` must be a model with one output"):
+        sensitivity(model, np.ones((8, 4), "float32"))

@@ -27,6 +27,11 @@ def pairs(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     if isinstance(data, tf.data.Dataset):
         for element in data:
             inputs, labels = element[:2] if isinstance(element, tuple) else (element, None)
+            if not isinstance(inputs, tf.Tensor):
+                raise TypeError(
+                    "`data` must yield inputs or (inputs, labels), each one tensor. "
+                    f"Received: a dataset of {data.element_spec}. Bring it into this form with `map`."
+                )
             yield np.asarray(inputs), None if labels is None else np.asarray(labels)
         return
     inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
@@ -68,6 +73,20 @@ def samples(data: Any, count: int) -> np.ndarray:
     if not taken:
         raise ValueError("`data` must have at least one batch. Received an empty dataset.")
     return np.concatenate(taken)[:count]
+
+
+def classes(outputs: np.ndarray) -> np.ndarray:
+    """The most probable class of every sample.
+
+    Raises:
+        ValueError: not one row of scores per sample. The largest of a single score would always be the first.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            "Accuracy is that of models with one output per class, shape (batch, classes >= 2). "
+            f"Received: outputs of shape {outputs.shape}. Measure others with a metric of their own."
+        )
+    return outputs.argmax(axis=-1)
 
 
 def _integers(labels: Any) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tfopt._checks import check_number, message
 from tfopt._table import Printable
-from tfopt.compress._data import labelled
+from tfopt.compress._data import classes, labelled
 from tfopt.compress.tflite_model import Latency, TFLiteModel
 
 WARM_UP = 3
@@ -86,7 +86,7 @@ def compare(
         seconds: How long to time each model, > 0.
 
     Raises:
-        ValueError: no models, or data without labels.
+        ValueError: no models, data without labels, or a model without an output per class.
 
     Example:
         >>> print(tfopt.compress.compare({"float": model, "int8": "flowers.tflite"}, test))
@@ -147,7 +147,7 @@ class _Subject:
 
     def predict(self, batches: list[np.ndarray]) -> np.ndarray:
         """The most probable class of every sample."""
-        return np.concatenate([np.asarray(self._call(batch)).argmax(axis=-1) for batch in batches])
+        return np.concatenate([classes(np.asarray(self._call(batch))) for batch in batches])
 
     def runner(self, sample: np.ndarray) -> Callable[[], float]:
         """Runs one sample and returns the seconds it took."""

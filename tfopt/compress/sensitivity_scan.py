@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-from tfopt._checks import check_instance, check_number
+from tfopt._checks import check_instance, check_number, message
 from tfopt._optional import require
 from tfopt._table import Printable
-from tfopt.compress._data import batches
+from tfopt.compress._data import batches, classes
 from tfopt.compress._switched import Switched
 from tfopt.compress.pruning.kernels import prunable_kernels
 from tfopt.compress.pruning.masks import magnitude_mask
@@ -143,7 +143,8 @@ def sensitivity(
         A `Sensitivity`: `print` it, `.plot(path)` it, or take `.exclude(0.8)` and `.skip()` from it.
 
     Raises:
-        ValueError: no data, a sparsity out of its bounds, or a model that `quantize_aware` refuses.
+        ValueError: no data, a sparsity out of its bounds, several outputs, labels for a model without one
+            output per class, or a model that `quantize_aware` refuses.
 
     Example:
         >>> scan = tfopt.compress.sensitivity(model, validation.take(10))
@@ -153,6 +154,8 @@ def sensitivity(
     check_instance("model", model, keras.Model)
     for value in sparsities:
         check_number("sparsities", check_sparsity("sparsities", value), minimum=0.0, open_minimum=True)
+    if len(model.outputs or ()) > 1:
+        raise ValueError(message("model", "a model with one output", [x.name for x in model.outputs]))
     pairs = list(batches(data))
     if not pairs:
         raise ValueError("`data` must have at least one batch. Received an empty dataset.")
@@ -197,7 +200,7 @@ def _row(
 
 
 def _accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(outputs.argmax(axis=-1) == labels))
+    return float(np.mean(classes(outputs) == labels))
 
 
 def _pruned(kernel: np.ndarray, sparsity: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_integer, check_number
 from tfopt._optional import require
-from tfopt.compress._data import batches, labelled
+from tfopt.compress._data import batches, classes, labelled
 from tfopt.compress.inspection import Inspection, inspect_interpreter
 
 LABELS = "labels.txt"
@@ -106,9 +106,12 @@ class TFLiteModel:
 
         Args:
             data: A batched dataset of (inputs, labels) or a pair of arrays.
+
+        Raises:
+            ValueError: data without labels, or a file without an output per class.
         """
         inputs, labels = labelled(data)
-        predicted = np.concatenate([self.predict(batch).argmax(axis=-1) for batch in inputs])
+        predicted = np.concatenate([classes(self.predict(batch)) for batch in inputs])
         return {"accuracy": float(np.mean(predicted == labels)), "samples": len(labels)}
 
     def benchmark(self, data: Any = None, *, seconds: float = 1.0) -> Latency:
