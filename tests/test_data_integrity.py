@@ -130,6 +130,14 @@ def test_what_follows_an_image_is_not_read_for_ever(tmp_path, monkeypatch):
     assert sum(read) < 2**28
 
 
+def test_a_header_that_pillow_refuses_is_refused(tmp_path):
+    save(tmp_path / "a.jpg", 0)
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(content[:2] + b"\xff\xe0\x00\x08JFIF\x01\x02" + content[2:])
+    with pytest.raises(BadImageError, match=r"b\.jpg"):
+        decode(tmp_path / "b.jpg")  # `check_images` finds it, so it must not be trained on
+
+
 def test_an_error_without_a_text_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_plain_jpeg", mock.Mock(side_effect=MemoryError))
     save(tmp_path / "a.png", 0)

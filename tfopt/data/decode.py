@@ -15,7 +15,8 @@ MAX_PIXELS = 128 * 2**20
 _HEADER = 2**16  # bytes
 _BINARY = getattr(os, "O_BINARY", 0)  # on Windows
 _SCALABLE = 8  # pixels; of a smaller image, several of libjpeg's scales have the same size
-_SCAN, _FRAMES, _TABLES = 0xDA, (0xC0, 0xC1, 0xC2), (0xE0, 0xDB, 0xC4, 0xDD)  # markers; 0xE0: JFIF
+_SCAN, _FRAMES, _TABLES = 0xDA, (0xC0, 0xC1, 0xC2), (0xE0, 0xDB, 0xC4, 0xDD)  # markers
+_JFIF, _JFIF_LENGTH = 0xE0, 16  # a shorter one is damaged: Pillow refuses it
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 # What Pillow's parsers raise on damaged files, found by fuzzing them.
@@ -158,7 +159,7 @@ def _plain_size(content: bytes) -> tuple[int, int] | None:
         if kind in _FRAMES and content[place + 9] in (1, 3):  # components
             numbers = content[place + 5 : place + 9]
             size = int.from_bytes(numbers[:2], "big"), int.from_bytes(numbers[2:], "big")
-        elif kind not in _TABLES:
+        elif kind not in _TABLES or (kind == _JFIF and length < _JFIF_LENGTH):
             return None
         place += 2 + length
     return None
