@@ -79,3 +79,10 @@ def test_maps_to_the_plane_keep_clusters_apart(caplog, monkeypatch):
     assert "t-SNE of 30" in caplog.text
     with pytest.raises(ValueError, match="features"):
         embed_2d(points[0])
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_features_of_a_dead_model_are_one_point(method):
+    assert embed_2d(np.ones((9, 4)), method).tolist() == [[0, 0]] * 9  # scikit-learn's t-SNE crashed
+    few = embed_2d(np.repeat(np.eye(4), 3, 0), method)  # and not where some are equal
+    assert few.shape == (12, 2) and np.isfinite(few).all()

@@ -165,6 +165,8 @@ def embed_2d(features: Any, method: str = "tsne", *, seed: int = 0) -> np.ndarra
     features = np.asarray(features)
     if features.ndim != 2 or len(features) < 3 or features.shape[1] < 2:
         raise ValueError(message("features", "[3 or more examples, 2 or more features]", features.shape))
+    if (features == features[0]).all():  # t-SNE would divide by their spread and end the process
+        return np.zeros((len(features), 2))
     decomposition = require("sklearn.decomposition", "`tfopt.data.embed_2d`")
     if method == "pca":
         return decomposition.PCA(2, random_state=seed).fit_transform(features)
