@@ -54,6 +54,7 @@ PATTERNS = {
     "depthwise-multiplier": lambda x: L.DepthwiseConv2D(3, depth_multiplier=2)(x),
     "padding": lambda x: chain(x, [L.ZeroPadding2D(1), L.DepthwiseConv2D(3, strides=2), L.ReLU()]),
     "dense": lambda x: chain(x, [L.Flatten(), L.Dense(16, activation="relu"), L.Dense(5)]),
+    "dense-at-every-place": lambda x: chain(x, [L.Dense(16, activation="relu"), L.Dense(5)]),
     "dense-bn-relu": lambda x: chain(x, [L.Flatten(), L.Dense(16), L.BatchNormalization(), L.ReLU()]),
     "softmax": lambda x: chain(x, [L.Flatten(), L.Dense(5, activation="softmax")]),
     "sigmoid": lambda x: chain(x, [L.Conv2D(8, 1), L.Activation("sigmoid")]),
