@@ -275,3 +275,21 @@ def test_wilson_against_published_values():
     }
     for (successes, trials), expected in table.items():
         assert wilson(successes, trials) == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_a_file_takes_the_size_of_the_data_where_the_model_leaves_it_open(quantization, tmp_path):
+    layers = [L.Rescaling(1 / 255), L.Conv2D(4, 3), L.GlobalAveragePooling2D(), L.Dense(3)]
+    model = keras.Sequential([keras.Input((None, None, 3)), *layers])
+    file = export(model, tmp_path / "m.tflite", quantization, IMAGES)
+    assert file.input_shape == (16, 16, 3)
+    np.testing.assert_allclose(file.predict(IMAGES), model.predict(IMAGES, verbose=0), atol=0.02)
+    with pytest.raises(ValueError, match=r"size that the file shall take: the model's is \(None, None, 3\)"):
+        export(model, tmp_path / "m.tflite")
+
+
+def test_a_model_of_indices_is_checked_with_indices_that_exist(tmp_path):
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), L.Embedding(5, 4), L.Flatten(), L.Dense(3)])
+    words = RNG.integers(0, 5, (8, 6)).astype("int32")
+    file = export(model, tmp_path / "m.tflite")
+    np.testing.assert_allclose(file.predict(words), model.predict(words, verbose=0), atol=1e-5)

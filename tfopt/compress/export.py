@@ -48,7 +48,8 @@ def export(
         path: File to write. It appears only when every check has passed.
         quantization: None (float32), "dynamic", "float16", "int8" or "int16x8".
         representative_data: Inputs as the model will see them, for "int8" and "int16x8" of a float model:
-            a batched dataset or an array. 100 samples are used, at least 2 are needed.
+            a batched dataset or an array. 100 samples are used, at least 2 are needed. If the model leaves
+            its input's size open, the file takes that of these inputs, with any quantization.
         input_type: What an int8 file takes: "uint8" (pixels as they come), "int8" or "float32". The other
             files take float32. Outputs are always float32.
         class_names: Labels to store in the file, one per output. Any zip program shows them.
@@ -76,7 +77,7 @@ def export(
     data = _calibration(model, representative_data) if needs_data else None
     checked = data if data is not None else _checked_inputs(model, representative_data)
     expected = _outputs(model, checked[:CHECKED_SAMPLES])
-    content = converted(model, quantization, data, input_type, sparse)
+    content = converted(_sized(model, checked.shape[1:]), quantization, data, input_type, sparse)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -115,25 +116,42 @@ def _calibration(model: keras.Model, data: Any) -> np.ndarray:
     if data is None:
         fix = "Give a batched dataset of training images, or train the model with `quantize_aware`."
         raise ValueError(message("representative_data", "inputs for the ranges of activations", data, fix))
-    inputs = samples(data, CALIBRATION_SAMPLES)
-    shape = model.input_shape[1:]
-    fits = inputs.ndim == len(shape) + 1 and all(
-        want in (None, got) for want, got in zip(shape, inputs.shape[1:])
-    )
-    if not fits or len(inputs) < 2 or not np.isfinite(inputs).all():
-        received = f"shape {inputs.shape}, all finite: {bool(np.isfinite(inputs).all())}"
-        raise ValueError(
-            f"`representative_data` must be at least 2 finite inputs of shape {shape}. Received: {received}."
-        )
-    return inputs.astype(model.inputs[0].dtype)
+    return _fitting(model, samples(data, CALIBRATION_SAMPLES), least=2)
 
 
 def _checked_inputs(model: keras.Model, data: Any) -> np.ndarray:
     if data is not None:
-        return samples(data, CHECKED_SAMPLES).astype(model.inputs[0].dtype)
-    shape = [size or 1 for size in model.input_shape[1:]]
-    noise = np.random.default_rng(0).uniform(0.0, 255.0, [CHECKED_SAMPLES, *shape])
-    return np.round(noise).astype(model.inputs[0].dtype)
+        return _fitting(model, samples(data, CHECKED_SAMPLES), least=1)
+    (tensor,) = model.inputs
+    if None in tensor.shape[1:]:
+        expected = f"inputs of the size that the file shall take: the model's is {tensor.shape[1:]}"
+        raise ValueError(message("representative_data", expected, data))
+    top = 1.0 if "int" in tensor.dtype else 255.0  # indices: the smallest ones exist in every vocabulary
+    noise = np.random.default_rng(0).uniform(0.0, top, [CHECKED_SAMPLES, *tensor.shape[1:]])
+    return np.round(noise).astype(tensor.dtype)
+
+
+def _fitting(model: keras.Model, inputs: np.ndarray, least: int) -> np.ndarray:
+    (tensor,) = model.inputs
+    shape, finite = tensor.shape[1:], bool(np.isfinite(inputs).all())
+    fits = inputs.ndim == len(shape) + 1 and all(
+        want in (None, got) for want, got in zip(shape, inputs.shape[1:])
+    )
+    if not fits or len(inputs) < least or not finite:
+        raise ValueError(
+            f"`representative_data` must be at least {least} finite inputs of shape {shape}. "
+            f"Received: shape {inputs.shape}, all finite: {finite}."
+        )
+    return inputs.astype(tensor.dtype)
+
+
+def _sized(model: keras.Model, sizes: tuple[int, ...]) -> keras.Model:
+    """The model for inputs of one size: interpreters plan their memory, and take 1 for a size left open."""
+    (tensor,) = model.inputs
+    if None not in tensor.shape[1:]:
+        return model
+    inputs = keras.Input(sizes, dtype=tensor.dtype, name=tensor.name)
+    return keras.Model(inputs, model(inputs), name=model.name)
 
 
 def _outputs(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
