@@ -155,12 +155,14 @@ def test_float16_weights_average_in_float32():
 
 
 def test_state_round_trip_and_copies():
-    model, averaging = make(), C.WeightAveraging(decay=0.9)
+    model, averaging, seen = make(), C.WeightAveraging(decay=0.9, keep=False), []
     copy.deepcopy(averaging)
-    model.fit(DATA, epochs=2, verbose=0, callbacks=[averaging])
-    average, state = model.get_weights(), averaging.get_state()
-    averaging.swap_out()
-    raw = model.get_weights()
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append((model.get_weights(), averaging.get_state()))
+    )
+    model.fit(DATA, epochs=2, verbose=0, callbacks=[averaging, look])
+    (average, state), raw = seen[-1], model.get_weights()
+    assert not equal(average, raw)
     again = C.WeightAveraging(decay=0.9)
     again.set_model(model)
     again.on_train_begin()
@@ -177,6 +179,24 @@ def test_second_fit_starts_anew():
     for _ in range(2):
         model.fit(DATA, epochs=1, verbose=0, callbacks=[record, averaging])
     close(model.get_weights(), expected_ema(record.weights, 0.9))
+
+
+@pytest.mark.parametrize("mode", ["ema", "swa", "optimizer"])
+def test_what_is_kept_survives_evaluation_and_further_training_survives_it(mode):
+    optimizer = tfopt.optimizers.ScheduleFreeSGD(0.05) if mode == "optimizer" else None
+    model, averaging = make(optimizer, norm=False), C.WeightAveraging(mode, decay=0.9)
+    model.fit(DATA, epochs=2, verbose=0, callbacks=[averaging])
+    average = model.get_weights()
+    model.evaluate(DATA, verbose=0, callbacks=[averaging])
+    assert equal(model.get_weights(), average)
+    model.fit(DATA, epochs=2, verbose=0)
+    last = model.get_weights()
+    model.evaluate(DATA, verbose=0, callbacks=[averaging])
+    assert equal(model.get_weights(), last)
+    if mode != "optimizer":  # whose average has gone on
+        with C.averaged(model):
+            assert equal(model.get_weights(), average)
+        assert equal(model.get_weights(), last)
 
 
 def test_bad_use():

@@ -99,6 +99,7 @@ class WeightAveraging(StatefulCallback):
         self.batch_norm_data = batch_norm_data
         self.keep = bool(keep)
         self._training = False
+        self._swapped = False
         self._reset()
 
     def _reset(self) -> None:
@@ -127,11 +128,14 @@ class WeightAveraging(StatefulCallback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Evaluates with the average."""
-        self._close_epoch() if self._training else self.swap_in()
+        if self._training:
+            self._close_epoch()
+        else:
+            self._swapped = self.swap_in()
 
     def on_test_end(self, logs: Any = None) -> None:
         """Within `fit` the average stays until the next epoch, for checkpoints."""
-        if not self._training:
+        if not self._training and self._swapped:
             self.swap_out()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -143,6 +147,8 @@ class WeightAveraging(StatefulCallback):
         self._training = False
         if not self.keep:
             self.swap_out()
+        elif self.mode != "optimizer":  # whose average, of Schedule-Free, is made from the training weights
+            self._raw = None  # the model may be trained further, and `averaged` shall show this average then
 
     def swap_in(self) -> bool:
         """Puts the average into the model; false if it is there already or nothing was averaged yet."""
