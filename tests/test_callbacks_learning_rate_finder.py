@@ -75,6 +75,19 @@ def test_leaves_everything_as_it_was(options, trained):
     assert equal(plain.get_weights(), tested.get_weights())
 
 
+def test_puts_back_everything_if_the_data_fail():
+    def data():
+        yield from [(X[:8], Y[:8])] * 5
+        raise RuntimeError("a bad file")
+
+    model = make(keras.optimizers.Adam(0.01))
+    before, rate = everything(model), float(model.optimizer.learning_rate)
+    with pytest.raises(tf.errors.UnknownError, match="a bad file"):
+        C.LearningRateFinder().test(model, data())
+    assert equal(everything(model)[: len(before)], before)
+    assert float(model.optimizer.learning_rate) == rate and int(model.optimizer.iterations) == 0
+
+
 def test_puts_back_the_generators():
     model = keras.Sequential([keras.Input((6,)), Disturbance(), keras.layers.Dense(2)])
     model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)

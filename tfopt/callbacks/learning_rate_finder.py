@@ -68,7 +68,8 @@ class LearningRateFinder(keras.callbacks.Callback):
     or `Warmup`. `suggestion` lies between the rate at which the loss falls fastest (late in the test it
     could not fall) and the one at which it is lowest (the next ones make it grow). Look at the curve.
 
-    A `fit` with this callback is the test, so give it no other; `test` makes that call. Afterwards the
+    A `fit` with this callback is the test, so give it no other; `test` makes that call, and puts everything
+    back if an exception ends it, too. Afterwards the
     weights, the moving statistics, the seeds of random layers, the optimizer and the random generators of
     Keras, Python and NumPy are what they were. Only a dataset that shuffles by itself has moved on.
 
@@ -122,7 +123,10 @@ class LearningRateFinder(keras.callbacks.Callback):
             The suggestion.
         """
         options = {"epochs": self.steps, "verbose": 0, **fit_options}
-        model.fit(data, callbacks=[self], **options)
+        try:
+            model.fit(data, callbacks=[self], **options)
+        finally:
+            self._put_back()  # as `fit` has done itself, unless an exception or Ctrl-C ended it
         return self.suggestion
 
     @property
@@ -181,13 +185,18 @@ class LearningRateFinder(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Puts everything back."""
+        self._put_back()
+        if self.suggestion is None:
+            _LOG.warning("LearningRateFinder: the loss fell at no rate from %g on.", self.minimum)
+
+    def _put_back(self) -> None:
+        if self._before is None:
+            return
         values, state = self._before
         _snapshot.write_variables(self._variables, values, self.model.distribute_strategy)
         _keras_internals.set_random_state(state)
         self._before, self._variables = None, []
         self.model.reset_metrics()
-        if self.suggestion is None:
-            _LOG.warning("LearningRateFinder: the loss fell at no rate from %g on.", self.minimum)
 
     def _fresh(self) -> RangeTest:
         return RangeTest(self.minimum, self.maximum, self.steps, self.stop_at)
