@@ -173,6 +173,21 @@ def test_monitor_in_every_mode(options):
     assert history["batch_size"] == [4.0, 4.0] and history["gradient_norm"][0] > 0
 
 
+def test_monitor_counts_right_after_an_interruption():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model, monitor = make(), C.TrainingMonitor(norms_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(np.ones((8, 3)), np.ones(8), batch_size=4, verbose=0, callbacks=[monitor, Stop()])
+    model.compile("sgd", "mse", jit_compile=False)
+    unfreeze = C.Unfreeze({0: 1.0})  # has the training step made anew, with all that observe it
+    history = model.fit(np.ones((8, 3)), np.ones(8), batch_size=4, verbose=0, callbacks=[monitor, unfreeze])
+    assert history.history["batch_size"] == [4]
+    assert int(monitor._counters.samples) == 4  # of both batches, the first one warms up
+
+
 def test_norms_equal_numpy():
     model = make()
     kernel, bias = (w.numpy().astype("f8") for w in model.weights)

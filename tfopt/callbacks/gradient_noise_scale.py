@@ -107,9 +107,11 @@ class GradientNoiseScale(StatefulCallback):
         self.smoothing = check_number("smoothing", smoothing, minimum=0.0, maximum=1.0, open_maximum=True)
         self._meter: Any = None  # made when training begins: a copy of this callback shares nothing
         self._measured: Callable[[], Any] = _nothing
+        self._stop: list[Callable[[], Any]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Puts the measurement into the training step."""
+        self._end()  # of a `fit` that an exception ended, else every part would count twice
         model = self.model
         _keras_internals.build_for_training(model, None)  # a wrapper that is built changes who sums
         accumulation, summed = accumulation_in(model.optimizer)
@@ -133,8 +135,12 @@ class GradientNoiseScale(StatefulCallback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leaves later training functions alone."""
+        self._end()
+
+    def _end(self) -> None:
         for stop in self._stop:
             stop()
+        self._stop = []
 
     def get_state(self) -> dict[str, Any]:
         """Averages and sums under way."""

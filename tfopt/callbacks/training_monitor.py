@@ -81,11 +81,12 @@ class TrainingMonitor(StatefulCallback):
         )
         self._counters: Any = None  # made when training begins: a copy of this callback shares nothing
         self._norms: Any = None
+        self._stop: list[Callable[[], None]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Puts the counters into the training function."""
         self._counters = self._counters or Counters(self.model.distribute_strategy)
-        self._stop: list[Callable[[], None]] = []
+        self._end()  # of a `fit` that an exception ended, else every batch would count twice
         if self.norms_every is not None:
             self._norms = self._norms or Norms(self.model)
             self._stop.append(self._norms.attach(self.model))
@@ -135,8 +136,12 @@ class TrainingMonitor(StatefulCallback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leaves later training functions alone."""
+        self._end()
+
+    def _end(self) -> None:
         for stop in self._stop:
             stop()
+        self._stop = []
 
     def get_state(self) -> dict[str, Any]:
         """Nothing: clocks and counters of another process mean nothing here."""
