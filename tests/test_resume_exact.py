@@ -117,6 +117,41 @@ def test_a_damaged_checkpoint_is_skipped_and_a_foreign_one_refused(tmp_path, cap
         model.fit(**arguments, callbacks=[keras.callbacks.TerminateOnNaN(), Resume(folder)])
 
 
+def test_after_nothing_but_damaged_checkpoints_new_ones_are_kept(tmp_path):
+    weights, _ = run(tmp_path)
+    for file in tmp_path.glob("*.ckpt"):
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(Interruption):
+        run(tmp_path, interrupt_after=9)
+    read(max(tmp_path.glob("*.ckpt")))
+    assert equal(run(tmp_path)[0], weights)
+
+
+def test_a_resumed_run_that_is_interrupted_leaves_the_model_to_other_fits(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((4, 2)), np.ones(4)
+    model.fit(x, y, epochs=2, callbacks=[Resume(tmp_path), Interrupt(-1)], verbose=0)
+    with pytest.raises(Interruption):
+        model.fit(x, y, epochs=4, callbacks=[Resume(tmp_path), Interrupt(1)], verbose=0)
+    assert model.fit(x, y, epochs=2, verbose=0).epoch == [0, 1]
+
+
+@pytest.mark.parametrize(("size", "steps"), [(16, 1), (8, 2)])
+def test_a_place_inside_an_epoch_of_other_batches_is_refused(size, steps, tmp_path):
+    def fit(size, steps, *others):
+        model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", steps_per_execution=steps)
+        batches = tfopt.data.pipeline(tf.data.Dataset.from_tensor_slices((X, Y)), size)
+        resume = Resume(tmp_path, batches, every_batches=1)
+        return model.fit(batches, epochs=2, callbacks=[resume, *others], verbose=0, shuffle=False)
+
+    with pytest.raises(Interruption):
+        fit(8, 1, Interrupt(4))
+    with pytest.raises(ValueError, match="inside an epoch of 6 batches, 1 per execution"):
+        fit(size, steps, Interrupt(99))
+
+
 def test_file_round_trip(tmp_path):
     bfloat16 = tf.constant([1.5, 2.0], tf.bfloat16).numpy()
     state = {"a": [1, None, float("inf")], "b": {"c": np.arange(6.0).reshape(2, 3)}, "d": bfloat16, 3: "x"}

@@ -129,6 +129,10 @@ class CheckpointFolder:
             return number, states[self.own]
         return None
 
+    def unused(self) -> int:
+        """A number above all that are here: below damaged ones, new files would be dropped as the oldest."""
+        return 1 + max((number for folder in self.folders for number in self._numbers(folder)), default=-1)
+
     @staticmethod
     def _file(folder: pathlib.Path, number: int) -> pathlib.Path:
         return folder / f"{number:09d}.ckpt"

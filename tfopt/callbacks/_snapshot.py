@@ -61,6 +61,19 @@ def check_fit(
         raise ValueError(f"It was made with the callbacks {saved}, now they are {names}.")
 
 
+def check_steps(steps: list[Any], saved: list[Any]) -> None:
+    """Refuses a place inside an epoch of other batches: it might lie behind the end, and nothing would train.
+
+    Raises:
+        ValueError: Naming both, as batches per epoch and per execution.
+    """
+    if steps != saved:
+        raise ValueError(
+            f"It was made inside an epoch of {saved[0]} batches, {saved[1]} per execution; "
+            f"now there are {steps[0]}, {steps[1]} per execution."
+        )
+
+
 def read_callbacks(callbacks: list[keras.callbacks.Callback]) -> list[list[Any]]:
     """Name and state of every callback: `get_state` if it has one, else its plain attributes."""
     return [[type(callback).__name__, _state(callback)] for callback in callbacks]

@@ -92,7 +92,7 @@ class Resume(keras.callbacks.Callback):
         self._folder = CheckpointFolder(self.directory, self.keep, self._worker)
         _keras_internals.build_for_training(self.model, None if self.data is None else self.data.element_spec)
         self._variables = _snapshot.variables_of(self.model, metrics=self.data is not None)
-        self._number = self._batches = self._epochs_run = 0
+        self._batches = self._epochs_run = 0
         self._saved_at, self._cost = time.monotonic(), 0.0
         self._agreement = Agreement(self.model.distribute_strategy, self._worker[1])
         self._termination = Termination()
@@ -101,11 +101,11 @@ class Resume(keras.callbacks.Callback):
         exact = "the last epoch boundary" if self.data is None else "any batch"
         _LOG.info("Resume: a restart is exact from %s.", exact)
         found = self._folder.latest()
+        self._number = self._folder.unused() if found is None else found[0] + 1
         if not self._agreement.same(-1 if found is None else found[0]):
             raise ValueError(f"The workers see different checkpoints in {self.directory}. Is it one folder?")
         self._state: Any = None if found is None else found[1]  # until it is restored
         if found is not None:
-            self._number = found[0] + 1
             self._check()
             epoch = self.params["epochs"] if found[1]["stopped"] else found[1]["epoch"]
             _keras_internals.begin_at_epoch(self.model, epoch)
@@ -113,6 +113,8 @@ class Resume(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Saves at the boundary, or restores at the epoch where the interrupted run was."""
+        # Else a later `fit` would begin there, if this one is interrupted.
+        _keras_internals.begin_at_epoch(self.model, None)
         self._epoch, self._executions, self._passed = epoch, 0, 0
         if self._state is None:
             self._save_or_stop()
@@ -176,6 +178,7 @@ class Resume(keras.callbacks.Callback):
             "epoch": self._epoch,
             "executions": self._executions,
             "stopped": stopped,
+            "steps": self._steps,
             "variables": _snapshot.read_variables(self._variables, self.model.distribute_strategy),
             "callbacks": _snapshot.read_callbacks(self._others),
         }
@@ -188,11 +191,18 @@ class Resume(keras.callbacks.Callback):
         values, states = self._state["variables"], self._state["callbacks"]
         try:
             _snapshot.check_fit(self._variables, values, self._others, states)
+            if self._state["executions"]:
+                _snapshot.check_steps(self._steps, self._state.get("steps", self._steps))
         except ValueError as error:
             raise ValueError(
                 f"The checkpoint in {self.directory} does not fit this run. {error} Use another `directory`, "
                 "or delete this one."
             ) from error
+
+    @property
+    def _steps(self) -> list[Any]:
+        """Batches per epoch and per execution, in which the place inside an epoch is counted."""
+        return [self.params["steps"], self.model.steps_per_execution]
 
     def _restore(self) -> None:
         strategy = self.model.distribute_strategy
