@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.report import Embedding, Mistake, ModelRow, Report, Stage, grad_cam, overlay, write
+from tfopt.report import Embedding, Mistake, ModelRow, Report, Stage, embed, grad_cam, overlay, write
 from tfopt.report.charts import Line, axis_scale, stage_chart
 from tfopt.report.confusion import most_confused
 from tfopt.report.images import picture, shrink
@@ -342,3 +342,9 @@ def test_grad_cam_needs_a_feature_map():
         grad_cam(model, np.zeros((1, 4)), [0])
     with pytest.raises(TypeError, match="`model` must be an instance of Model"):
         grad_cam(None, np.zeros((1, 4)), [0])
+
+
+def test_images_that_are_all_the_same_to_the_network_are_placed_together():
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    found = embed(model, np.full((8, 4, 4, 1), 128.0), [0, 1] * 4)
+    assert np.array_equal(found.points, np.zeros((8, 2))) and found.labels.tolist() == [0, 1] * 4
