@@ -21,7 +21,8 @@ class ConsoleProgress:
 
     def say(self, message: Any) -> None:
         """Writes a line, or anything that rich can draw."""
-        self.console.print(message)
+        # As it is: paths may hold what looks like rich's markup, and must not be broken at the margin.
+        self.console.print(message, markup=False, soft_wrap=isinstance(message, str))
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int | None) -> Iterator["Bar"]:
