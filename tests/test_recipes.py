@@ -282,6 +282,11 @@ def test_run_folder_refuses_files_that_are_not_its_own(tmp_path):
     for overwrite in (False, True):
         with pytest.raises(FileExistsError, match="something else"):
             RunFolder(tmp_path, {"seed": 0}, overwrite)
+    for content in ("{}", "[]", "no JSON"):
+        (tmp_path / "run.json").write_text(content)
+        for overwrite in (False, True):
+            with pytest.raises(FileExistsError, match="something else. Choose another `output`.$"):
+                RunFolder(tmp_path, {"seed": 0}, overwrite)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -303,6 +308,14 @@ def test_command_line_reports_errors_in_one_line(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["finetune", "--data", "digits", "--epochs", "many"])
     assert "invalid int value" in capsys.readouterr().err
+
+
+def test_paths_are_told_as_they_are():
+    console = Console(width=40)
+    path = "runs/[v2] a name that is longer than the console is wide[/v2]/report.html"
+    with console.capture() as captured:
+        ConsoleProgress(console).say(f"report {path}")
+    assert captured.get() == f"report {path}\n"
 
 
 def test_every_option_is_a_flag(capsys):

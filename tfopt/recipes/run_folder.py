@@ -39,26 +39,37 @@ class RunFolder:
         self.path = pathlib.Path(path)
         self._file = self.path / "run.json"
         identity = json.loads(json.dumps(identity, default=str))
-        if overwrite and self._file.is_file():
+        if overwrite and self._found() is not None:
             shutil.rmtree(self.path)
         self._check_owner(identity)
         self.path.mkdir(parents=True, exist_ok=True)
-        found = json.loads(self._file.read_text()) if self._file.is_file() else {"stages": []}
+        found = self._found() or {"stages": []}
         self._state: dict[str, Any] = {"identity": identity, "stages": found["stages"]}
         self._write()
 
     def _check_owner(self, identity: dict[str, Any]) -> None:
         if not self.path.exists() or not any(self.path.iterdir()):
             return
-        advice = "Choose another `output`, or pass overwrite=True (--overwrite) to replace it."
-        if not self._file.is_file():
-            raise FileExistsError(f"`output` {str(self.path)!r} holds files of something else. {advice}")
-        found = json.loads(self._file.read_text())["identity"]
+        state = self._found()
+        if state is None:  # which `overwrite` would not replace either
+            raise FileExistsError(
+                f"`output` {str(self.path)!r} holds files of something else. Choose another `output`."
+            )
+        found = state["identity"]
         differing = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
         if differing:
             raise FileExistsError(
-                f"`output` {str(self.path)!r} holds another run: {', '.join(differing)} differ. {advice}"
+                f"`output` {str(self.path)!r} holds another run: {', '.join(differing)} differ. "
+                "Choose another `output`, or pass overwrite=True (--overwrite) to replace it."
             )
+
+    def _found(self) -> dict[str, Any] | None:
+        """What a run has left here; None also if `run.json` is a file of something else."""
+        try:
+            state = json.loads(self._file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return state if isinstance(state, dict) and {"identity", "stages"} <= set(state) else None
 
     def finished(self, name: str) -> StageRecord | None:
         """The record of a stage if it has ended."""
