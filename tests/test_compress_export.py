@@ -142,6 +142,9 @@ def test_the_file_runs_with_nothing_but_an_interpreter(trained, tmp_path):
         ({"quantization": "dynamic", "sparse": True}, "None or 'float16' with sparse=True"),
         ({"class_names": NAMES[:3]}, "4 names of one line"),
         ({"class_names": [*NAMES[:3], "a\nb"]}, "4 names of one line"),
+        ({"class_names": [*NAMES[:3], ""]}, "4 names of one line"),
+        ({"class_names": range(4)}, "4 names of one line"),
+        ({"class_names": "abcd"}, "4 names of one line.*Received: class_names='abcd'"),
     ],
 )
 def test_bad_exports_are_named_and_leave_nothing(model, tmp_path, options, text):
@@ -293,3 +296,27 @@ def test_a_model_of_indices_is_checked_with_indices_that_exist(tmp_path):
     words = RNG.integers(0, 5, (8, 6)).astype("int32")
     file = export(model, tmp_path / "m.tflite")
     np.testing.assert_allclose(file.predict(words), model.predict(words, verbose=0), atol=1e-5)
+
+
+def recurrent(batch, **options):
+    inputs = keras.Input(batch_shape=(batch, 5, 4))
+    return keras.Model(inputs, L.Dense(3)(L.LSTM(6, **options)(inputs)))
+
+
+def test_loops_over_time_are_exported_or_named_with_the_ways_out(tmp_path):
+    path, series = tmp_path / "m.tflite", RNG.normal(size=(8, 5, 4)).astype("float32")
+    with pytest.raises(ValueError, match="unroll=True.*batch_shape"):
+        export(recurrent(None), path)
+    fixed = recurrent(1)
+    expected = np.concatenate([fixed(one[None]) for one in series])
+    with pytest.raises(
+        ValueError, match=r"quantization='dynamic'.*loops \[.*lstm"
+    ):  # the process ended with a signal
+        export(fixed, path, "int8", series)
+    assert not list(tmp_path.iterdir())
+    for quantization, tolerance in ((None, 1e-5), ("dynamic", 0.05)):
+        file = export(fixed, path, quantization, series)
+        np.testing.assert_allclose(file.predict(series), expected, atol=tolerance)
+        assert file.inspect().operations
+    with pytest.raises(ValueError, match=r"always zero.*lstm.* \(LSTM\).*quantization='dynamic'"):
+        export(recurrent(None, unroll=True), path, "int8", series)

@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -51,7 +52,10 @@ def _lacking(model: keras.Model, text: str) -> str:
     """The operations that a page of compiler messages is about."""
     names = sorted(set(re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)))
     reason = f"TFLite has no operations {', '.join(names)}" if names else text.strip().splitlines()[0]
-    return f"`model` cannot be converted: {reason}. Received: {model.name!r}. Use layers that TFLite has."
+    fix = "Use layers that TFLite has."
+    if "TensorList" in text:
+        fix = "Make recurrent layers with `unroll=True`, or the input with `batch_shape=(1, ...)`."
+    return f"`model` cannot be converted: {reason}. Received: {model.name!r}. {fix}"
 
 
 def _always_zero(content: bytes) -> list[str]:
@@ -63,7 +67,13 @@ def _always_zero(content: bytes) -> list[str]:
 
 def _with_ranges(model: keras.Model, data: np.ndarray) -> keras.Model:
     """The clone that `quantize_aware` makes, whose ranges always have a width, with those of the data."""
-    clone = quantize_aware(model)
+    try:
+        clone = quantize_aware(model)
+    except ValueError as error:
+        raise ValueError(
+            "Activations always zero in `representative_data`, such as states at the start, need the ranges "
+            f"of `quantize_aware`, which refuses `model`: {error} Or export with quantization='dynamic'."
+        ) from None
     for start in range(0, len(data), BATCH):
         clone(data[start : start + BATCH], training=True)
     return clone
@@ -75,8 +85,11 @@ def _bytes(
     (tensor,) = model.inputs
     signature = tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
     function = tf.function(lambda inputs: model(inputs, training=False), input_signature=[signature])
+    graph = function.get_concrete_function()
+    if data is not None:
+        _refuse_loops(graph)
     # Frozen here, a MobileNet converts five times faster than through the SavedModel of `from_keras_model`.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph])
     sets = tf.lite.OpsSet
     if quantization is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -95,6 +108,16 @@ def _bytes(
             converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8, sets.TFLITE_BUILTINS]
     with _quiet():
         return converter.convert()
+
+
+def _refuse_loops(function: Any) -> None:
+    """Calibrating the operation into which the converter turns a loop over time ends the process."""
+    loops = [op.name for op in function.graph.get_operations() if op.type in ("While", "StatelessWhile")]
+    if loops:
+        raise ValueError(
+            "int8 ranges cannot be measured in loops over time. Export with quantization='dynamic'. "
+            f"Received: loops {loops}."
+        )
 
 
 def _one_by_one(data: np.ndarray) -> Callable[[], Iterator[list[np.ndarray]]]:

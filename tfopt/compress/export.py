@@ -107,9 +107,12 @@ def _check_model(model: keras.Model, quantization: str | None) -> None:
 def _check_class_names(model: keras.Model, class_names: Sequence[str] | None) -> None:
     if class_names is None:
         return
-    if len(class_names) != model.output_shape[-1] or any("\n" in name for name in class_names):
+    lines = not isinstance(class_names, str) and all(
+        isinstance(name, str) and len(name.splitlines()) == 1 for name in class_names
+    )
+    if not lines or len(class_names) != model.output_shape[-1]:
         expected = f"{model.output_shape[-1]} names of one line, one for each output"
-        raise ValueError(message("class_names", expected, list(class_names)))
+        raise ValueError(message("class_names", expected, class_names))
 
 
 def _calibration(model: keras.Model, data: Any) -> np.ndarray:

@@ -86,7 +86,7 @@ def inspect_interpreter(interpreter: Any) -> Inspection:
 
 
 def _operation(op: dict[str, Any], tensors: dict[int, Any], target: int) -> Operation:
-    indices = [int(index) for index in op["outputs"]]
+    indices = [int(index) for index in op["outputs"] if index in tensors]  # -1 is an output left out
     kinds = tuple(np.dtype(tensors[index]["dtype"]).name for index in indices)
     is_end = op["op_name"] == "DEQUANTIZE" and target in indices
     return Operation(op["op_name"], kinds, is_float="float" in "".join(kinds) and not is_end)
