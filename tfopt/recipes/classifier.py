@@ -11,6 +11,8 @@ from tfopt import compress
 from tfopt.data.decode import decode
 from tfopt.recipes.run_folder import stored_class_names
 
+_AT_ONCE = 64  # images in memory: thousands at once would take gigabytes
+
 
 @final
 class Classifier:
@@ -73,4 +75,7 @@ class Classifier:
         Raises:
             BadImageError: If a file is no image.
         """
-        return self.predict(np.stack([decode(str(path), self.image_size) for path in paths]))
+        parts = [paths[first : first + _AT_ONCE] for first in range(0, len(paths), _AT_ONCE)]
+        return np.concatenate(
+            [self.predict(np.stack([decode(str(path), self.image_size) for path in part])) for part in parts]
+        )
