@@ -16,9 +16,10 @@ from tfopt import schedules
 from tfopt.cli import main
 from tfopt.recipes import head, stages
 from tfopt.recipes.best import KeepBest
+from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import load_images
-from tfopt.recipes.run_folder import RunFolder, StageRecord, stored_class_names
+from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model, stored_class_names
 from tfopt.recipes.setting import Setting
 
 QUIET = ConsoleProgress(Console(quiet=True))
@@ -308,6 +309,38 @@ def test_command_line_reports_errors_in_one_line(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["finetune", "--data", "digits", "--epochs", "many"])
     assert "invalid int value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["finetune", "--data", "x"], "the same command goes on"),
+        (["finetune", "--data", "x", "--overwrite"], "the same command without --overwrite goes on"),
+        (["lr-find", "--data", "x"], ""),
+    ],
+)
+def test_what_an_interrupted_command_says(words, told, monkeypatch, capsys):
+    def stop(parsed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"tfopt.cli.{words[0].replace('-', '_')}.run", stop)
+    assert main(words) == 130
+    error = capsys.readouterr().err
+    assert told in error and ("goes on" in error) == bool(told)
+
+
+def test_many_files_are_not_in_memory_at_once(tmp_path):
+    inputs = keras.Input((4, 4, 3))
+    features = keras.layers.GlobalAveragePooling2D()(inputs)
+    save_model(keras.Model(inputs, keras.layers.Softmax()(features)), tmp_path / "m.keras", ["r", "g", "b"])
+    for number in range(130):
+        Image.new("RGB", (4, 4), (number, 100, 0)).save(tmp_path / f"{number:03d}.png")
+    classifier, sizes = Classifier(tmp_path / "m.keras"), []
+    predict = classifier._predict
+    classifier._predict = lambda images: sizes.append(len(images)) or predict(images)
+    answers = classifier.predict_files(sorted(tmp_path.glob("*.png")))
+    assert answers.argmax(1).tolist() == [1] * 100 + answers.argmax(1)[100:101].tolist() + [0] * 29
+    assert sizes == [64, 64, 2]
 
 
 def test_paths_are_told_as_they_are():

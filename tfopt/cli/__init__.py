@@ -24,13 +24,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.run(parsed)
     except KeyboardInterrupt:
-        print("\nStopped. What is trained is kept; the same command goes on from there.", file=sys.stderr)
+        print("\nStopped." + _what_is_kept(parsed), file=sys.stderr)
         return INTERRUPTED
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         if parsed.verbose:
             raise
         print(f"tfopt {parsed.command}: {error}", file=sys.stderr)
         return FAILED
+
+
+def _what_is_kept(parsed: argparse.Namespace) -> str:
+    """How to go on, where there is something to go on from."""
+    if parsed.command not in ("finetune", "compress", "search"):
+        return ""
+    without = " without --overwrite" if getattr(parsed, "overwrite", False) else ""
+    return f" What is trained is kept; the same command{without} goes on from there."
 
 
 def _parser(modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
