@@ -278,6 +278,13 @@ def test_config_survives_a_file(tmp_path):
         tfopt.FinetuneConfig.from_file(tmp_path / "bad.json")
 
 
+@pytest.mark.parametrize("content", ["{bad", "[1]", '"x"', ""])
+def test_a_file_that_holds_no_options_is_named(content, tmp_path):
+    (tmp_path / "options.json").write_text(content)
+    with pytest.raises(ValueError, match="options.json"):
+        tfopt.FinetuneConfig.from_file(tmp_path / "options.json")
+
+
 def test_run_folder_refuses_files_that_are_not_its_own(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):

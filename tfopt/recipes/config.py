@@ -226,7 +226,12 @@ class FinetuneConfig:
     @classmethod
     def from_file(cls, path: str | pathlib.Path, **overrides: Any) -> "FinetuneConfig":
         """Reads a JSON file of field names and values, such as the `config.json` of another run."""
-        values = json.loads(pathlib.Path(path).read_text())
+        try:
+            values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} is no JSON file: {error}.") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{str(path)!r} must hold options and values in braces. Received: {values!r}.")
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
