@@ -53,8 +53,9 @@ class Resume(keras.callbacks.Callback):
         keep: Number of checkpoints to keep, >= 1.
 
     Raises:
-        ValueError: When training begins, if the checkpoint is of another model or other callbacks, or if
-            this is not the first callback; if workers do not see the same files.
+        ValueError: When training begins, if the checkpoint is of another model or other callbacks, or from
+            inside an epoch of other batches; if this is not the first callback; if workers do not see the
+            same files.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
