@@ -106,3 +106,23 @@ def test_groups_that_are_no_list_of_groups_are_refused():
     for bad in (3, None):
         with pytest.raises(TypeError, match="`match` must be an instance of str or list or tuple"):
             to.Group(bad)
+
+
+@pytest.mark.parametrize("make", [lambda: to.Adam(0.1), lambda: to.Lookahead(to.Cautious(to.AdamW(0.1)))])
+def test_a_model_trained_with_loss_scaling_loads_and_goes_on_without(tmp_path, make):
+    policy = keras.mixed_precision.dtype_policy()
+    try:
+        keras.mixed_precision.set_global_policy("mixed_float16")
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+        model.compile(make(), "mse")
+        model.fit(np.ones((8, 4)), np.ones((8, 1)), batch_size=2, verbose=0)
+        model.save(tmp_path / "model.keras")
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert type(loaded.optimizer) is type(model.optimizer.inner_optimizer)
+    assert loaded.optimizer.iterations > 0
+    for old, new in zip(model.optimizer.inner_optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    loaded.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)

@@ -112,6 +112,21 @@ def check_shapes(grads: Sequence[Any], variables: Sequence[Any]) -> None:
             )
 
 
+def own_part(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The end of a saved state if that fits: then the rest is of a wrapper that is no longer there.
+
+    `compile` puts Keras's `LossScaleOptimizer` around an optimizer where the global policy is mixed_float16,
+    and saves it with the model as if there were only the optimizer.
+    """
+    variables = optimizer.variables
+    others = len(store.keys()) - len(variables)
+    if others <= 0 or not optimizer.built:
+        return store
+    own = {str(index): store[str(index + others)] for index in range(len(variables))}
+    fits = all(tuple(own[str(i)].shape) == tuple(variable.shape) for i, variable in enumerate(variables))
+    return own if fits else store
+
+
 def holds_state(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> bool:
     """Whether a saved state fits: as many arrays as variables, each of the right shape.
 

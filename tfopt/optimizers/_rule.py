@@ -210,6 +210,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads a saved state, of the same Keras optimizer too; one that does not fit changes nothing."""
+        store = _arguments.own_part(self, store)
         if _arguments.holds_state(self, store):
             super().load_own_variables(store)
 
