@@ -88,3 +88,17 @@ class Termination:
     def _ask(self, number: int, frame: FrameType | None) -> Any:
         self.asked = True
         self.forget()
+
+
+def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """Index of this worker and number of workers."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, 1
+    resolver = strategy.cluster_resolver
+    tasks = [(name, i) for name in ("chief", "worker") for i in range(_tasks(resolver, name))]
+    return (tasks.index((resolver.task_type, resolver.task_id)), len(tasks)) if tasks else (0, 1)
+
+
+def _tasks(resolver: Any, name: str) -> int:
+    spec = resolver.cluster_spec()
+    return spec.num_tasks(name) if name in spec.jobs else 0

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfopt import _keras_internals
 from tfopt._checks import check_instance, check_integer, check_number
 from tfopt.callbacks import _snapshot
-from tfopt.callbacks._agreement import Agreement, Termination
+from tfopt.callbacks._agreement import Agreement, Termination, worker_of
 from tfopt.callbacks._checkpoint import CheckpointFolder
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Resume(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Looks for a checkpoint and makes `fit` begin at its epoch."""
         self._others = _keras_internals.callbacks_after(self)
-        self._worker = _worker(self.model.distribute_strategy)
+        self._worker = worker_of(self.model.distribute_strategy)
         self._folder = CheckpointFolder(self.directory, self.keep, self._worker)
         _keras_internals.build_for_training(self.model, None if self.data is None else self.data.element_spec)
         self._variables = _snapshot.variables_of(self.model, metrics=self.data is not None)
@@ -239,17 +239,3 @@ class Resume(keras.callbacks.Callback):
 
         self.model.train_function = function
         self._train = function, train
-
-
-def _worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """Index of this worker and number of workers."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return 0, 1
-    resolver = strategy.cluster_resolver
-    tasks = [(name, i) for name in ("chief", "worker") for i in range(_tasks(resolver, name))]
-    return (tasks.index((resolver.task_type, resolver.task_id)), len(tasks)) if tasks else (0, 1)
-
-
-def _tasks(resolver: Any, name: str) -> int:
-    spec = resolver.cluster_spec()
-    return spec.num_tasks(name) if name in spec.jobs else 0
