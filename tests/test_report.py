@@ -346,5 +346,6 @@ def test_grad_cam_needs_a_feature_map():
 
 def test_images_that_are_all_the_same_to_the_network_are_placed_together():
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
-    found = embed(model, np.full((8, 4, 4, 1), 128.0), [0, 1] * 4)
-    assert np.array_equal(found.points, np.zeros((8, 2))) and found.labels.tolist() == [0, 1] * 4
+    for pixel in (128.0, np.nan):  # NaN as the features of a network that has diverged
+        found = embed(model, np.full((8, 4, 4, 1), pixel), [0, 1] * 4)
+        assert np.array_equal(found.points, np.zeros((8, 2))) and found.labels.tolist() == [0, 1] * 4

@@ -44,9 +44,10 @@ def embed(
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     features = _features(model, images[chosen])
-    # Of equal images, or of a network that has died, all distances are 0, on which t-SNE ends the process.
-    alike = not np.ptp(features, axis=0).any()
-    points = np.zeros((len(chosen), 2)) if alike else embed_2d(features, method, seed=seed)
+    # A network that has died sees all images alike, on which t-SNE ends the process; one that has
+    # diverged sees nothing. A report is wanted all the same.
+    tells_apart = np.isfinite(features).all() and np.ptp(features, axis=0).any()
+    points = embed_2d(features, method, seed=seed) if tells_apart else np.zeros((len(chosen), 2))
     part = f" of {len(chosen):,} of {len(images):,} images" if len(chosen) < len(images) else ""
     text = f"{_NAMES[method]}{part} by the features in front of {model.layers[-1].name!r}."
     return Embedding(points, labels[chosen], text)
