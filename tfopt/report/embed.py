@@ -44,10 +44,10 @@ def embed(
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     features = _features(model, images[chosen])
-    # A network that has died sees all images alike, on which t-SNE ends the process; one that has
-    # diverged sees nothing. A report is wanted all the same.
-    tells_apart = np.isfinite(features).all() and np.ptp(features, axis=0).any()
-    points = embed_2d(features, method, seed=seed) if tells_apart else np.zeros((len(chosen), 2))
+    finite = np.isfinite(
+        features
+    ).all()  # not so if the network has diverged; a report is wanted all the same
+    points = embed_2d(features, method, seed=seed) if finite else np.zeros((len(chosen), 2))
     part = f" of {len(chosen):,} of {len(images):,} images" if len(chosen) < len(images) else ""
     text = f"{_NAMES[method]}{part} by the features in front of {model.layers[-1].name!r}."
     return Embedding(points, labels[chosen], text)
