@@ -103,9 +103,10 @@ class QuantizedDense(_KeepsGroups, keras.layers.Dense):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Keras's dense layer on the rounded kernel."""
-        rows = keras.ops.reshape(inputs, (-1, inputs.shape[-1]))  # TFLite's integer kernel is one of matrices
-        outputs = keras.ops.matmul(rows, per_tensor(self.kernel))
+        if len(inputs.shape) > 2:  # TFLite's integer kernel is one of matrices
+            rows = self.call(keras.ops.reshape(inputs, (-1, inputs.shape[-1])), training)
+            return keras.ops.reshape(rows, (-1, *keras.ops.shape(inputs)[1:-1], self.units))
+        outputs = keras.ops.matmul(inputs, per_tensor(self.kernel))
         if self.use_bias:
             outputs = keras.ops.add(outputs, self.bias)
-        outputs = self.activation(outputs) if self.activation is not None else outputs
-        return keras.ops.reshape(outputs, (-1, *keras.ops.shape(inputs)[1:-1], self.units))
+        return self.activation(outputs) if self.activation is not None else outputs
