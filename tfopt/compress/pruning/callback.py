@@ -38,8 +38,9 @@ class Pruning(StatefulCallback):
         pattern: "unstructured"; "2:4" (two zeros in each four input channels, needs `target` 0.5);
             "block" (whole blocks of `block_size`).
         scope: "layer" gives every layer the target; "global" compares magnitudes over all layers.
-        exclude: Layers to leave alone: names, patterns such as "block_1_*", or layers. Depthwise convolutions
-            are always left alone: they are small and lose the most.
+        exclude: Layers to leave alone: names, patterns such as "block_1_*", or layers. Pruned are `Conv1D` to
+            `Conv3D` and `Dense`. Depthwise convolutions are always left alone: they are small and lose the
+            most; separable, transposed, recurrent and attention layers stay dense, too.
         restore_mask: Weights that are zero when `fit` starts stay zero (a model that was pruned before).
         block_size: (inputs, outputs) of a block, for pattern "block".
         teacher: A model to learn from besides the labels; see `Distillation`.
