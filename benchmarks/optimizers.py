@@ -118,7 +118,7 @@ def new_ones(names: list[str], shapes: list, options: argparse.Namespace) -> Non
 
 
 def limits(shapes: list, count: int) -> None:
-    """What no update of single variables can surpass: one of TensorFlow's kernels for each, nothing else."""
+    """What an update by kernels can reach at most: one of TensorFlow's for each variable, nothing else."""
     rng = np.random.default_rng(0)
     grads = [tf.constant(rng.normal(size=s).astype("float32") * 1e-3) for s in shapes]
     variables = [[tf.Variable(rng.normal(size=s).astype("float32") ** 2) for _ in range(3)] for s in shapes]
