@@ -30,7 +30,7 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 LAZY = {"tensorflow_model_optimization", "keras_tuner", "tensorflow_datasets", "sklearn", "matplotlib"}
 PRIVATE_KERAS = {"tfopt/_keras_internals.py", "tfopt/optimizers/_rule.py", "tfopt/distribute/multiworker.py"}
-FILE_LINES, FUNCTION_LINES = 250, 60
+FILE_LINES, FUNCTION_LINES = 200, 60  # of code: docstrings, comments and blank lines have no limit
 
 
 def part(path: pathlib.Path) -> str:
@@ -77,14 +77,24 @@ def test_private_keras_stays_in_three_files(path):
     assert not private or str(path.relative_to(ROOT)) in PRIVATE_KERAS, f"{path} imports {private}"
 
 
+def code_lines(path: pathlib.Path) -> list[int]:
+    """Numbers of the lines that hold code: no docstrings, comments or blank lines."""
+    prose: set[int] = set()
+    for node in ast.walk(tree(path)):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            prose.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return [n for n, line in lines if n not in prose and line.strip() and not line.strip().startswith("#")]
+
+
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_files_and_functions_stay_short(path):
-    assert len(path.read_text().splitlines()) <= FILE_LINES, f"{path} is too long"
+    code = code_lines(path)
+    assert len(code) <= FILE_LINES, f"{path} is too long"
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef):
-            has_doc = ast.get_docstring(node) is not None
-            start = node.body[1 if has_doc and len(node.body) > 1 else 0].lineno
-            length = node.end_lineno - start + 1
+            length = sum(node.body[0].lineno <= line <= node.end_lineno for line in code)
             assert length <= FUNCTION_LINES, f"{path}:{node.lineno} {node.name} has {length} lines"
 
 
