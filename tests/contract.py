@@ -180,6 +180,27 @@ def check_half_precision_variables_use_float32_arithmetic(case: Case):
             assert {v.dtype for v in optimizer.variables} <= {"float32", "int64"}
 
 
+def check_gradients_of_another_type_are_cast(case: Case):
+    """Numbers, lists, NumPy arrays, integers and other float types: a kernel would abort the process."""
+    rows, whole = tf.constant([0, 2, 1], tf.int64), tf.constant([3, 2], tf.int64)
+    for dtype, other in (("float32", "float64"), ("float64", "float32"), ("float32", "bfloat16")):
+        plain, cast = (variables(dtype, shapes=((), (3,), (3, 2), (3, 2), (4, 4))) for _ in range(2))
+        a, b = case.make(), case.make()
+        grads = [tf.fill(w.shape, tf.constant(0.5, w.dtype)) for w in plain]
+        mixed = [
+            0.5,
+            [0.5] * 3,
+            np.full((3, 2), 0.5, other if other != "bfloat16" else "float16"),
+            tf.IndexedSlices(tf.fill((3, 2), tf.constant(0.5, other)), rows, whole),
+            tf.fill((4, 4), tf.constant(0.5, other)),
+        ]
+        grads[3] = tf.IndexedSlices(grads[3], rows, whole)
+        for _ in range(3):
+            a.apply(grads, plain)
+            b.apply(mixed, cast)
+        close(cast, plain, 0.0)
+
+
 def check_duplicate_rows_equal_the_dense_gradient(case: Case):
     """Sparse gradients with a row mentioned twice, all rows touched, equal their dense sum."""
     rows = tf.constant([2, 0, 2, 1, 3], tf.int64)

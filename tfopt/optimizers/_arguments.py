@@ -95,11 +95,31 @@ def check_context() -> None:
 
 
 def as_tensors(grads: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
-    """Gradients of a custom loop may be NumPy arrays."""
+    """Gradients in the type of their variables; None stays.
+
+    Custom loops give numbers, NumPy arrays, and tensors of another float type. Keras casts them, but a fused
+    kernel that meets another type ends the process.
+    """
+    grads = list(grads)
+    if len(grads) != len(variables):
+        raise ValueError(
+            "There must be one gradient, or None, for each variable. "
+            f"Received: {len(grads)} gradients for {len(variables)} variables."
+        )
     return [
-        tf.convert_to_tensor(grad, variable.dtype) if isinstance(grad, np.ndarray) else grad
-        for grad, variable in zip(grads, variables, strict=True)
+        grad
+        if grad is None
+        else _as_tensor(grad, tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)))
+        for grad, variable in zip(grads, variables)
     ]
+
+
+def _as_tensor(grad: Any, dtype: tf.DType) -> Any:
+    if isinstance(grad, tf.IndexedSlices):
+        return grad if grad.dtype == dtype else tf.cast(grad, dtype)
+    if isinstance(grad, tf.Tensor | tf.Variable | keras.Variable):
+        return tf.cast(tf.convert_to_tensor(grad), dtype)
+    return tf.convert_to_tensor(grad, dtype)
 
 
 def check_shapes(grads: Sequence[Any], variables: Sequence[Any]) -> None:

@@ -163,6 +163,10 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates the variables; `grads` are those of this replica, one per variable or None."""
         _arguments.check_context()
+        if self.built or trainable_variables is not None:  # else Keras raises its own error
+            known = trainable_variables is None
+            trainable_variables = list(self._trainable_variables if known else trainable_variables)
+            grads = _arguments.as_tensors(grads, trainable_variables)
         if self.loss_scale_factor is not None:  # Keras divides by it, which slices cannot
             grads = [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         # At the end of a dataset of unknown length, Keras runs the step once more without data: what
@@ -171,7 +175,6 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             super().apply(grads, trainable_variables)
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
-        grads = _arguments.as_tensors(grads, trainable_variables)
         _arguments.check_shapes(grads, trainable_variables)
         pairs = self._all_reduce_sum_gradients(list(zip(grads, trainable_variables)))
         indices = [self._get_variable_index(v) for v in trainable_variables]

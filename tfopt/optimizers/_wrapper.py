@@ -74,8 +74,8 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
             self.build(list(trainable_variables))
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         self._check_variables_are_known(variables)
-        grads, variables = self._filter_empty_gradients(list(grads), variables)
         grads = _arguments.as_tensors(grads, variables)
+        grads, variables = self._filter_empty_gradients(grads, variables)
         _arguments.check_shapes(grads, variables)
         # The reason is the same as in RuleOptimizer.apply: no step without data.
         with tf.control_dependencies([_rows.gate(grads)]):
