@@ -20,7 +20,8 @@ from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import load_images
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model, stored_class_names
-from tfopt.recipes.setting import Setting
+from tfopt.recipes.sampling import stratified
+from tfopt.recipes.setting import SAMPLED_BATCHES, Setting
 
 QUIET = ConsoleProgress(Console(quiet=True))
 
@@ -293,15 +294,15 @@ def test_run_folder_refuses_files_that_are_not_its_own(tmp_path):
     for content in ("{}", "[]", "no JSON"):
         (tmp_path / "run.json").write_text(content)
         for overwrite in (False, True):
-            with pytest.raises(FileExistsError, match="something else. Choose another `output`.$"):
+            with pytest.raises(FileExistsError, match="run.json' is damaged.*Choose another `output`.$"):
                 RunFolder(tmp_path, {"seed": 0}, overwrite)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_stage_counts_only_with_its_model(tmp_path):
-    folder = RunFolder(tmp_path / "run", {"seed": 0}, False)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    folder.finish(StageRecord("head", {"loss": [1.0]}, 2.0), model)
+    with RunFolder(tmp_path / "run", {"seed": 0}, False) as folder:
+        folder.finish(StageRecord("head", {"loss": [1.0]}, 2.0), model)
     again = RunFolder(tmp_path / "run", {"seed": 0}, False)
     assert again.finished("head") == StageRecord("head", {"loss": [1.0]}, 2.0)
     again.model_path("head").unlink()
@@ -367,3 +368,31 @@ def test_every_option_is_a_flag(capsys):
     words = " ".join(text.split())
     assert "such as 0.8 (default: none)" in words and "of a MobileNet (default: automatic)" in words
     assert "training step with XLA (default: automatic)" in words
+
+
+def test_a_sample_has_all_classes_in_proportion_in_every_stretch():
+    labels = np.sort(np.random.default_rng(0).choice(5, 4000, p=[0.5, 0.3, 0.15, 0.049, 0.001]))
+    counts = np.bincount(labels)
+    chosen = stratified(labels, 400, seed=3)
+    assert len(set(chosen.tolist())) == 400
+    for stretch in (chosen[:100], chosen[:200], chosen[200:]):
+        found = np.bincount(labels[stretch], minlength=5)[:4] / len(stretch)
+        np.testing.assert_allclose(found, counts[:4] / 4000, atol=0.03)
+    assert set(labels[chosen]) == set(range(5)), "the rarest too"
+    assert sorted(stratified(labels, 10_000, 0)) == list(range(4000))
+    np.testing.assert_array_equal(chosen, stratified(labels, 400, seed=3))
+
+
+@pytest.mark.parametrize("balance", [None, "oversample"])
+def test_statistics_come_from_all_classes_of_a_sorted_data_set(balance):
+    splits = digits(900)
+    for name, (images, labels) in splits.items():
+        order = np.argsort(labels, kind="stable")
+        splits[name] = images[order], labels[order]
+    config = tfopt.FinetuneConfig(batch_size=8, weights=None, image_size=32, balance=balance)
+    images, config = load_images(splits, config)
+    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
+    for augmented in (False, True):
+        batches = list(setting.sample(augmented=augmented).as_numpy_iterator())
+        assert len(batches) == SAMPLED_BATCHES
+        assert all(len(set(labels.argmax(1))) >= 6 for _, labels in batches)

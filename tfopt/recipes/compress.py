@@ -12,16 +12,17 @@ import keras
 
 from tfopt import compress as parts
 from tfopt import distribute, optimizers
+from tfopt._files import check_output
 from tfopt.recipes import stages
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.compress_config import CompressConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.head import History, refit_head
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import Run, counts_text, identity, load_images
+from tfopt.recipes.run import Run, counts_text, identity, load_images, source_of
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
-from tfopt.recipes.stages import SAMPLE, in_small_batches, unfreeze
+from tfopt.recipes.stages import in_small_batches, unfreeze
 
 # Shares of the learning rate: what lost channels or weights learns again, means of weights move little.
 SLIMMING_RATE, PRUNING_RATE, CLUSTERING_RATE = 30.0, 10.0, 0.2
@@ -86,26 +87,28 @@ def compress(
     started = time.perf_counter()
     config = dataclasses.replace(config or CompressConfig(), **overrides)
     progress = progress or ConsoleProgress()
+    check_output(pathlib.Path(config.output), source_of(data))
     classifier = _classifier(model)
     images, training = load_images(data, config.training(classifier.model))
     _check_classes(classifier, images.class_names)
     options = {"model": str(classifier.path), **dataclasses.asdict(config)}
-    folder = RunFolder(config.output, identity(options, images), config.overwrite)
     strategy = distribute.make_strategy(config.strategy)
-    setting = Setting(training, images, strategy, progress, folder.checkpoints)
-    progress.say(counts_text(images))
-    run = Run(folder, setting)
-    small = _shrink(run, config, classifier.path)
-    run.keep(small)
-    kept = {(True, False): "sparsity", (False, True): "clusters", (True, True): "both"}
-    quantized = run.quantize(small, kept.get((bool(config.sparsity), bool(config.clusters))))
-    file = run.export(small, quantized)
-    steps = {STEPS[record.name]: run.load(record.name) for record in run.records if record.name in STEPS}
-    comparison = run.compare({"float": classifier.model, **steps}, quantized, file)
-    title = f"Compressing {classifier.path.name}"
-    report = write_report(
-        folder.path, setting, run.records, small, file, comparison, started, title=title, options=options
-    )
+    described = identity(options, images, data)
+    with RunFolder(config.output, described, config.overwrite, [classifier.path]) as folder:
+        setting = Setting(training, images, strategy, progress, folder.checkpoints)
+        progress.say(counts_text(images))
+        run = Run(folder, setting)
+        small = _shrink(run, config, classifier.path)
+        run.keep(small)
+        kept = {(True, False): "sparsity", (False, True): "clusters", (True, True): "both"}
+        quantized = run.quantize(small, kept.get((bool(config.sparsity), bool(config.clusters))))
+        file = run.export(small, quantized)
+        steps = {STEPS[record.name]: run.load(record.name) for record in run.records if record.name in STEPS}
+        comparison = run.compare({"float": classifier.model, **steps}, quantized, file)
+        path, title = folder.writing("report.html"), f"Compressing {classifier.path.name}"
+        report = write_report(
+            path, setting, run.records, small, file, comparison, started, title=title, options=options
+        )
     progress.say(comparison)
     progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {file.path}")
     return CompressResult(small, comparison, report, file.path)
@@ -140,7 +143,7 @@ def slimmed(load: Callable[[], keras.Model], setting: Setting, keep: float) -> k
     model = load()
     unfreeze(model)  # a gradient is asked for of every weight
     model.compile(loss="categorical_crossentropy")
-    sample = setting.plain("train").take(SAMPLE).concatenate(setting.training(shuffle=False).take(SAMPLE))
+    sample = setting.sample().concatenate(setting.sample(augmented=True))
     with setting.strategy.scope():
         return parts.slim(model, keep, criterion="taylor", data=sample)
 

@@ -24,7 +24,7 @@ PACKAGES = ("tfopt", "tensorflow", "keras", "tensorflow-model-optimization", "nu
 
 
 def write_report(
-    folder: pathlib.Path,
+    path: pathlib.Path,
     setting: Setting,
     records: Sequence[StageRecord],
     model: keras.Model,
@@ -35,7 +35,7 @@ def write_report(
     title: str = "",
     options: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
-    """Writes `report.html` into the folder and returns its path; without options, those of the setting."""
+    """Writes the report and returns its path; without options, those of the setting."""
     images, labels = test_arrays(setting)
     probabilities = file.predict(images)
     samples, sample_labels = augmented_samples(setting)
@@ -59,7 +59,7 @@ def write_report(
         notes=notes,
         seconds=time.perf_counter() - started,
     )
-    return report.write(folder / "report.html", content)
+    return report.write(path, content)
 
 
 def test_arrays(setting: Setting) -> tuple[np.ndarray, np.ndarray]:

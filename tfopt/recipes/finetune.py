@@ -10,14 +10,15 @@ from typing import Any, final
 import keras
 
 from tfopt import distribute
+from tfopt._files import check_output, write_text
 from tfopt.compress import Comparison
 from tfopt.recipes import stages
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import Run, counts_text, identity, load_images
-from tfopt.recipes.run_folder import RunFolder, write_text
+from tfopt.recipes.run import Run, counts_text, identity, load_images, source_of
+from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 
 
@@ -71,6 +72,7 @@ def finetune(
     Raises:
         ValueError: If an option or the data does not fit.
         FileExistsError: If the output folder holds another run.
+        BlockingIOError: If another process uses the output folder.
         RuntimeError: If `threads` are asked for and TensorFlow has started with others.
 
     Example:
@@ -81,31 +83,34 @@ def finetune(
     config = dataclasses.replace(config or FinetuneConfig(), **overrides)
     strategy = distribute.make_strategy(config.strategy, threads=config.threads)
     progress = progress or ConsoleProgress()
+    check_output(pathlib.Path(config.output), source_of(data))
     images, config = load_images(data, config)
-    folder = RunFolder(config.output, identity(config.to_dict(), images), config.overwrite)
-    write_text(folder.path / "config.json", json.dumps(config.to_dict(), indent=1))
-    setting = Setting(config, images, strategy, progress, folder.checkpoints)
-    progress.say(counts_text(images))
-    run = Run(folder, setting)
-    model, quantized = _train(run)
-    tflite = run.export(model, quantized)
-    comparison = run.compare(_float_models(run, model), quantized, tflite)
-    report = write_report(folder.path, setting, run.records, model, tflite, comparison, started)
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope():  # before `overwrite` deletes anything: the weights may be missing or may not fit
+        start = config.build_model(len(images.class_names))
+    options = identity(config.to_dict(), images, data)
+    weights = [config.weights] if config.weights not in (None, "imagenet") else []
+    with RunFolder(config.output, options, config.overwrite, weights) as folder:
+        write_text(folder.writing("config.json"), json.dumps(config.to_dict(), indent=1))
+        setting = Setting(config, images, strategy, progress, folder.checkpoints)
+        progress.say(counts_text(images))
+        run = Run(folder, setting)
+        model, quantized = _train(run, start)
+        tflite = run.export(model, quantized)
+        comparison = run.compare(_float_models(run, model), quantized, tflite)
+        report = write_report(
+            folder.writing("report.html"), setting, run.records, model, tflite, comparison, started
+        )
     progress.say(comparison)
     progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {tflite.path}")
     history = {record.name: record.history for record in run.records}
     return FinetuneResult(model, history, comparison, report, tflite.path, tuple(images.class_names))
 
 
-def _train(run: Run) -> tuple[keras.Model, keras.Model | None]:
+def _train(run: Run, start: keras.Model) -> tuple[keras.Model, keras.Model | None]:
     """The float model, and the one trained with quantization if there is to be an int8 file."""
-    setting, config = run.setting, run.setting.config
-
-    def start() -> keras.Model:
-        with setting.strategy.scope():
-            return config.build_model(setting.classes)
-
-    make: Callable[[], keras.Model] = start
+    config = run.setting.config
+    make: Callable[[], keras.Model] = lambda: start  # noqa: E731
     if config.pretrained:
         make = run.stage("head", make, train_head)
     if config.epochs:

@@ -9,10 +9,11 @@ from typing import Any
 import keras
 
 from tfopt import compress, data
+from tfopt._files import write_text
 from tfopt._keras_internals import leaf_layers
 from tfopt.recipes import stages
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model, write_text
+from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
 from tfopt.recipes.setting import Setting
 
 
@@ -63,7 +64,7 @@ class Run:
         layers = leaf_layers(model)
         flags = [layer.trainable for layer in layers]
         stages.unfreeze(model)
-        save_model(model, self.folder.path / "model.keras", self.setting.images.class_names)
+        save_model(model, self.folder.writing("model.keras"), self.setting.images.class_names)
         for layer, flag in zip(layers, flags):
             layer.trainable = flag
 
@@ -83,9 +84,9 @@ class Run:
         with self.setting.progress.bar("exporting", 1) as bar:
             file = compress.export(
                 quantized or model,
-                self.folder.path / "model.tflite",
+                self.folder.writing("model.tflite"),
                 self.setting.config.quantization,
-                representative_data=self.setting.plain("train").map(lambda images, labels: images),
+                representative_data=self.setting.sample().map(lambda images, labels: images),
                 class_names=self.setting.images.class_names,
             )
             bar.advance()
@@ -102,7 +103,7 @@ class Run:
         with self.setting.progress.bar("verifying", 1) as bar:
             comparison = compress.compare(subjects, self.setting.plain("test"))
             bar.advance()
-        write_text(self.folder.path / "comparison.json", comparison.to_json())
+        write_text(self.folder.writing("comparison.json"), comparison.to_json())
         return comparison
 
 
@@ -125,7 +126,12 @@ def counts_text(images: data.ImageDataset) -> str:
     return f"{len(images.class_names)} classes; images: {counts}"
 
 
-def identity(options: dict[str, Any], images: data.ImageDataset) -> dict[str, Any]:
+def source_of(source: Any) -> Any:
+    """What the images were loaded from, as it was given."""
+    return getattr(source, "source", None) if isinstance(source, data.ImageDataset) else source
+
+
+def identity(options: dict[str, Any], images: data.ImageDataset, source: Any) -> dict[str, Any]:
     """What makes two runs the same run; where the results go does not."""
     options = {name: value for name, value in options.items() if name not in ("output", "overwrite")}
     packages = {name: version(name) for name in ("tfopt", "tensorflow", "keras")}

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+
+from tfopt._files import OwnedFolder, replacing, write_text
 
 LABELS = "labels.txt"
 
@@ -26,97 +26,157 @@ class StageRecord:
 class RunFolder:
     """A folder that holds one run, and that the same run can be started in again.
 
+    While the object exists, or until its `with` statement ends, no other process can use the folder.
+
     Args:
         path: The folder; it is made if it does not exist.
         identity: Plain values that tell one run from another: options, data, versions.
-        overwrite: Empty the folder first if another run is in it.
+        overwrite: Delete the files of another run first. Files that no run wrote stay.
+        inputs: Files that the run reads. With `overwrite`, none of them may lie in the folder.
 
     Raises:
         FileExistsError: If the folder holds another run, or files that are none of ours.
+        BlockingIOError: If another process uses the folder.
+        ValueError: If `overwrite` would reach behind a link, or an input.
     """
 
-    def __init__(self, path: str | pathlib.Path, identity: dict[str, Any], overwrite: bool) -> None:
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        identity: dict[str, Any],
+        overwrite: bool,
+        inputs: Iterable[str | pathlib.Path] = (),
+    ) -> None:
         self.path = pathlib.Path(path)
         self._file = self.path / "run.json"
+        self._owned = OwnedFolder(self.path)
         identity = json.loads(json.dumps(identity, default=str))
-        if overwrite and self._found() is not None:
-            shutil.rmtree(self.path)
-        self._check_owner(identity)
-        self.path.mkdir(parents=True, exist_ok=True)
-        found = self._found() or {"stages": []}
-        self._state: dict[str, Any] = {"identity": identity, "stages": found["stages"]}
-        self._write()
+        self._check_owner(identity, overwrite)
+        if overwrite:
+            self._check_inputs(inputs)
+        self._owned.lock()
+        try:
+            self._check_owner(identity, overwrite)  # another process may have begun a run in between
+            if overwrite:
+                self._owned.clear()
+            found = self._found() or {"stages": []}
+            self._state: dict[str, Any] = {"identity": identity, "stages": found["stages"]}
+            self._write()
+        except BaseException:
+            self._owned.release()
+            raise
 
-    def _check_owner(self, identity: dict[str, Any]) -> None:
-        if not self.path.exists() or not any(self.path.iterdir()):
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._owned.release()
+
+    def _check_owner(self, identity: dict[str, Any], overwrite: bool) -> None:
+        if self._owned.is_empty():
             return
         state = self._found()
         if state is None:  # which `overwrite` would not replace either
-            raise FileExistsError(
-                f"`output` {str(self.path)!r} holds files of something else. Choose another `output`."
-            )
+            raise FileExistsError(self._foreign())
         found = state["identity"]
         differing = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
-        if differing:
+        if differing and not overwrite:
             raise FileExistsError(
                 f"`output` {str(self.path)!r} holds another run: {', '.join(differing)} differ. "
                 "Choose another `output`, or pass overwrite=True (--overwrite) to replace it."
             )
 
+    def _foreign(self) -> str:
+        holds = f"`output` {str(self.path)!r} holds files of something else. Choose another `output`."
+        if not self._file.exists():
+            return holds
+        return (
+            f"{str(self._file)!r} is damaged or not of a run, so that its folder seems to hold files of "
+            "something else. Choose another `output`."
+        )
+
+    def _check_inputs(self, inputs: Iterable[str | pathlib.Path]) -> None:
+        if self.path.is_symlink():
+            target = str(self.path.resolve())
+            raise ValueError(
+                f"`output` {str(self.path)!r} is a link, and overwrite=True deletes nothing behind links. "
+                f"Give the folder itself: {target!r}."
+            )
+        for file in inputs:
+            if pathlib.Path(file).resolve().is_relative_to(self.path.resolve()):
+                raise ValueError(
+                    f"{str(file)!r} is needed and lies in `output` {str(self.path)!r}, which overwrite=True "
+                    "replaces. Choose another `output`."
+                )
+
     def _found(self) -> dict[str, Any] | None:
-        """What a run has left here; None also if `run.json` is a file of something else."""
+        """What a run has left here; None also if `run.json` is damaged or a file of something else."""
         try:
             state = json.loads(self._file.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
-        return state if isinstance(state, dict) and {"identity", "stages"} <= set(state) else None
+        fits = isinstance(state, dict) and isinstance(state.get("identity"), dict)
+        if not fits or not isinstance(state.get("stages"), list):
+            return None
+        fields = {field.name for field in dataclasses.fields(StageRecord)}
+        whole = all(isinstance(stage, dict) and set(stage) == fields for stage in state["stages"])
+        return state if whole else None
 
     def finished(self, name: str) -> StageRecord | None:
-        """The record of a stage if it has ended."""
+        """The record of a stage if it has ended and its model can be read; else it has to run again."""
         for record in self._state["stages"]:
-            if record["name"] == name and self.model_path(name).is_file():
+            if record["name"] == name and is_whole(self.model_path(name)):
                 return StageRecord(**record)
         return None
 
     def finish(self, record: StageRecord, model: keras.Model) -> None:
         """Keeps the model of a stage, then its record, each in one step that a kill cannot tear."""
-        save_model(model, self.model_path(record.name))
-        self._state["stages"].append(dataclasses.asdict(record))
+        save_model(model, self.writing(f"stages/{record.name}.keras"))
+        others = [other for other in self._state["stages"] if other["name"] != record.name]
+        self._state["stages"] = [*others, dataclasses.asdict(record)]
         self._write()
-        shutil.rmtree(self.checkpoints / record.name, ignore_errors=True)
+        self._owned.clear(_checkpoints(record.name))
 
-    @property
-    def checkpoints(self) -> pathlib.Path:
-        """Where an unfinished stage keeps how far it is."""
-        return self.path / "checkpoints"
+    def writing(self, name: str) -> pathlib.Path:
+        """The path of a file that the run is about to write."""
+        self._owned.record([name])
+        return self.path / name
+
+    def checkpoints(self, stage: str) -> pathlib.Path:
+        """The folder in which an unfinished stage keeps how far it is."""
+        self._owned.record(_checkpoints(stage))
+        return self.path / "checkpoints" / stage
 
     def model_path(self, stage: str) -> pathlib.Path:
         """Where the model of a stage is kept."""
         return self.path / "stages" / f"{stage}.keras"
 
     def _write(self) -> None:
-        write_text(self._file, json.dumps(self._state, indent=1))
+        write_text(self.writing("run.json"), json.dumps(self._state, indent=1))
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is either complete or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+def _checkpoints(stage: str) -> list[str]:
+    """What `Resume` writes, on one worker or on several."""
+    folders = f"checkpoints/{stage}", f"checkpoints/{stage}/worker-*"
+    return [f"{folder}/*.{kind}" for folder in folders for kind in ("ckpt", "tmp")]
+
+
+def is_whole(path: pathlib.Path) -> bool:
+    """Whether a `.keras` file exists and all of its parts have the checksum that they were written with."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (FileNotFoundError, zipfile.BadZipFile):
+        return False
 
 
 def save_model(model: keras.Model, path: pathlib.Path, class_names: Sequence[str] = ()) -> None:
     """Saves a `.keras` file, with the names of its classes inside, that is complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    model.save(partial)
-    if class_names:
-        with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(LABELS, "\n".join(class_names))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        model.save(partial)
+        if class_names:
+            with zipfile.ZipFile(partial, "a") as archive:
+                archive.writestr(LABELS, "\n".join(class_names))
 
 
 def stored_class_names(path: pathlib.Path) -> list[str] | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +11,9 @@ import tensorflow as tf
 from tfopt import data
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.sampling import sampled
+
+SAMPLED_BATCHES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +25,14 @@ class Setting:
         images: The data set, resized; `validation` and `test` exist.
         strategy: Where the models live.
         progress: Where to report.
-        checkpoints: Folder for what a stage needs to go on after an interruption; None keeps nothing.
+        checkpoints: Stage -> folder for what it needs to go on after an interruption; None keeps nothing.
     """
 
     config: FinetuneConfig
     images: data.ImageDataset
     strategy: tf.distribute.Strategy
     progress: ConsoleProgress
-    checkpoints: pathlib.Path | None = None
+    checkpoints: Callable[[str], pathlib.Path] | None = None
 
     def changed(self, **options: Any) -> "Setting":
         """The same with other options."""
@@ -50,6 +54,18 @@ class Setting:
         dataset = getattr(self.balanced, split)
         batches = data.pipeline(dataset, self.config.batch_size, shuffle=False, seed=self.config.seed)
         return self._one_hot(batches)
+
+    def sample(self, *, augmented: bool = False) -> tf.data.Dataset:
+        """Up to `SAMPLED_BATCHES` batches of training images, in which all classes are mixed in proportion.
+
+        For whatever looks at a part of the training images: statistics of batch normalization, ranges of
+        activations, the choice of channels.
+        """
+        size = self.config.batch_size
+        chosen = sampled(self.balanced.train, SAMPLED_BATCHES * size, self.config.seed)
+        augment = self.config.augment if augmented else None
+        options = {"seed": self.config.seed, "classes": self.classes, "shuffle": False}
+        return self._one_hot(data.pipeline(chosen, size, augment=augment, **options))
 
     def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:
         """Augmented batches of the training split with one-hot or mixed labels."""

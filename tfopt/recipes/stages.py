@@ -17,7 +17,6 @@ from tfopt.recipes.setting import Setting
 LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
 PRUNING_RATE = 0.5  # of the second stage's learning rate
 PRETRAINED_PRUNING_RATE = 5.0  # likewise, of a model that was fine-tuned gently: what is left learns again
-SAMPLE = 16  # batches for batch-norm statistics, and to fit what is left of channels
 QUICK_MOMENTUM = 0.8  # of batch-norm statistics while weights change fast
 QUANTIZATION_RATE = 0.05  # likewise: enough to settle the ranges, too little to forget
 SMALL_BATCH = 16  # images, at most, for what learns from a teacher: more updates of the same images
@@ -43,7 +42,7 @@ def train_all(model: keras.Model, setting: Setting) -> History:
     updates = len(setting.training())
     averaging = callbacks.WeightAveraging(
         decay=max(0.0, 1 - 1 / updates),
-        batch_norm_data=None if config.pretrained else setting.training(shuffle=False).take(SAMPLE),
+        batch_norm_data=None if config.pretrained else setting.sample(augmented=True),
     )
     options = config.epochs, config.learning_rate, groups, [averaging]
     history = fit(
@@ -110,7 +109,7 @@ def fit_anew(
     finally:
         for norm, momentum in zip(norms, kept):
             norm.momentum = momentum
-    _batch_norm.reestimate(model, setting.training(shuffle=False).take(SAMPLE))
+    _batch_norm.reestimate(model, setting.sample(augmented=True))
     return history
 
 
@@ -153,7 +152,7 @@ def fit(
         baseline = model.evaluate(validation, verbose=0, return_dict=True)
         best = KeepBest((baseline["accuracy"], baseline["loss"]))
     with setting.progress.bar(title, batches) as bar:
-        resume = [callbacks.Resume(setting.checkpoints / title, train)] if setting.checkpoints else []
+        resume = [callbacks.Resume(setting.checkpoints(title), train)] if setting.checkpoints else []
         watchers = [
             *resume,
             *extra,
