@@ -1,13 +1,16 @@
 """What workers decide together between two batches: to save, or to stop because one was asked to."""
 
+import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import tensorflow as tf
 
+_LOG = logging.getLogger(__name__)
 _SECONDS = 0.5  # between two questions, about: each is a small reduction over all workers
 
 
@@ -56,38 +59,75 @@ def _mean_over(strategy: tf.distribute.Strategy) -> Any:
     return mean
 
 
-class Termination:
-    """Notes SIGTERM, by which schedulers announce that a process will be killed soon.
+_DEFAULT_HANDLERS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 
-    A handler of the user's is left alone. A second SIGTERM ends the process as usual.
+
+class Termination:
+    """Notes SIGTERM, by which schedulers announce that a process will be killed soon, and Ctrl-C.
+
+    A handler of the user's is left alone. After the first signal Python's handlers are back, so a second one
+    acts at once. All that listen hear the signal: a `fit` inside of another, and the outer one.
 
     Attributes:
-        asked: Whether the signal came.
+        asked: The signal that came; None before.
     """
 
-    CODE = 128 + signal.SIGTERM
+    _listening: ClassVar[list["Termination"]] = []
 
     def __init__(self) -> None:
-        self.asked = False
-        self._listens = False
+        self.asked: int | None = None
+        self._is_over: Callable[[FrameType | None], bool] = lambda _: False
 
-    def listen(self) -> None:
-        """Begins to note the signal; only the main thread can."""
+    def listen(self, is_over: Callable[[FrameType | None], bool]) -> None:
+        """Begins to note the signals; only the main thread can.
+
+        Args:
+            is_over: Tells from the innermost frame of the main thread whether nobody listens any more. An
+                exception that somebody keeps delays `forget`.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._ask)
-            self._listens = True
+        self._is_over = is_over
+        self._listening.append(self)
+        for number, default in _DEFAULT_HANDLERS.items():
+            if signal.getsignal(number) == default:
+                signal.signal(number, _ask)
 
     def forget(self) -> None:
-        """Ends that."""
-        if self._listens:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._listens = False
+        """Ends that, and puts Python's handlers back if nobody else listens."""
+        if self in self._listening:
+            self._listening.remove(self)
+        if not self._listening:
+            _restore_handlers()
 
-    def _ask(self, number: int, frame: FrameType | None) -> Any:
-        self.asked = True
-        self.forget()
+    def leave(self) -> NoReturn:
+        """Ends the process, or the call in a notebook, as the signal that came would have."""
+        if self.asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + signal.SIGTERM)
+
+
+def _ask(number: int, frame: FrameType | None) -> None:
+    """The handler of all that listen."""
+    _restore_handlers()
+    heard = [each for each in Termination._listening if not each._is_over(frame)]
+    Termination._listening.clear()
+    for each in heard:
+        each.asked = number
+    if not heard:
+        signal.raise_signal(number)
+    elif number == signal.SIGINT:
+        _LOG.warning(
+            "Resume: saves and stops at the next batch. Press Ctrl-C again to stop at once, unsaved."
+        )
+
+
+def _restore_handlers() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # a collection of garbage in another thread: `_ask` restores when it finds nobody listening
+    for number, default in _DEFAULT_HANDLERS.items():
+        if signal.getsignal(number) is _ask:
+            signal.signal(number, default)
 
 
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from tfopt import _keras_internals
 from tfopt._checks import check_number
 from tfopt.callbacks import _snapshot
 from tfopt.callbacks._coupling import accumulation_in
+from tfopt.callbacks._fit_end import FitEnd
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
@@ -125,6 +126,7 @@ class GradientNoiseScale(StatefulCallback):
             parts = 1 if accumulation is not None and summed else replicas
             self._meter = NoiseMeter(model.distribute_strategy, self.smoothing, parts)
             self._measured = weakref.ref(model)
+        self._fit_end = FitEnd(self._end)
         self._stop = self._attach(accumulation)
         self._stop.append(_keras_internals.observe_batches(model, self._meter.count, _nothing))
 
@@ -135,7 +137,7 @@ class GradientNoiseScale(StatefulCallback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leaves later training functions alone."""
-        self._end()
+        self._fit_end.now()
 
     def _end(self) -> None:
         for stop in self._stop:

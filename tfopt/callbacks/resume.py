@@ -13,6 +13,7 @@ from tfopt._checks import check_instance, check_integer, check_number
 from tfopt.callbacks import _snapshot
 from tfopt.callbacks._agreement import Agreement, Termination, worker_of
 from tfopt.callbacks._checkpoint import CheckpointFolder
+from tfopt.callbacks._fit_end import FitEnd
 
 _LOG = logging.getLogger(__name__)
 _SHARE = 0.02  # of the time may be spent on saving
@@ -40,9 +41,13 @@ class Resume(keras.callbacks.Callback):
     that ended returns at once, with its final weights and history. Files are written aside, synced and
     renamed; a damaged one is skipped with a warning, one of another model refused.
 
-    SIGTERM, by which schedulers announce the end, makes all workers save at the same batch and leave `fit` by
-    `SystemExit(143)`; without `data` they leave with what is saved. Several workers must share the folder;
-    each has its own files in it, since metrics under way and states of callbacks differ.
+    SIGTERM, by which schedulers announce the end, and Ctrl-C make all workers save at the same batch and
+    leave `fit` by `SystemExit(143)` or `KeyboardInterrupt`; without `data` they leave with what is saved. A
+    second signal acts at once, without saving. Signals are heard by a `fit` in the main thread, and handlers
+    of your own are left alone. Python's handlers are back when `fit` is left, also by an exception.
+
+    Several workers must share the folder; each has its own files in it, since metrics under way and states
+    of callbacks differ.
 
     Args:
         directory: Folder for the checkpoints.
@@ -96,9 +101,9 @@ class Resume(keras.callbacks.Callback):
         self._batches = self._epochs_run = 0
         self._saved_at, self._cost = time.monotonic(), 0.0
         self._agreement = Agreement(self.model.distribute_strategy, self._worker[1])
-        self._termination = Termination()
-        self._termination.listen()
         self._train: Any = None  # the training function that lets batches pass, and the one it stands for
+        self._termination = Termination()
+        self._fit_end = FitEnd(self._clean_up)
         exact = "the last epoch boundary" if self.data is None else "any batch"
         _LOG.info("Resume: a restart is exact from %s.", exact)
         found = self._folder.latest()
@@ -114,9 +119,11 @@ class Resume(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Saves at the boundary, or restores at the epoch where the interrupted run was."""
-        # Else a later `fit` would begin there, if this one is interrupted.
+        # `fit` has read it. A kept exception may delay `_clean_up`, and a later `fit` would begin there.
         _keras_internals.begin_at_epoch(self.model, None)
         self._epoch, self._executions, self._passed = epoch, 0, 0
+        if self._epochs_run == 0:  # not before: errors in `on_train_begin` of others are noticed late
+            self._termination.listen(self._fit_end.is_over)
         if self._state is None:
             self._save_or_stop()
         else:
@@ -146,28 +153,35 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Saves the end, or brings it back if the run was over already."""
+        self._fit_end.now()
+        if self._state is not None and self._epochs_run == 0:
+            self._restore()
+        elif self._epochs_run:
+            self._epoch, self._executions = self._epoch + 1, 0
+            self._save(stopped=bool(self.model.stop_training))
+        if self._termination.asked:  # during the last validation
+            self._termination.leave()
+
+    def _clean_up(self) -> None:
+        """Leaves signals and model to others, also if an exception ends `fit`."""
         self._termination.forget()
         _keras_internals.begin_at_epoch(self.model, None)
         passing, train = self._train or (None, None)
         if passing is not None and self.model.train_function is passing:  # else it was made anew since
             self.model.train_function = train
         self._train = None
-        if self._state is not None and self._epochs_run == 0:
-            self._restore()
-        elif self._epochs_run:
-            self._epoch, self._executions = self._epoch + 1, 0
-            self._save(stopped=bool(self.model.stop_training))
 
     def _save_or_stop(self) -> None:
         """Saves if it is time to, or if a signal came; all workers do the same."""
         boundary = self._executions == 0
-        stop, due = self._agreement.any(self._termination.asked, self._is_time(), now=boundary)
+        asked = self._termination.asked is not None
+        stop, due = self._agreement.any(asked, self._is_time(), now=boundary)
         due = due if self.every_batches is None else self._batches >= self.every_batches
         if (due or stop) and self._batches and (boundary or self.data is not None):
             self._save()
         if stop:
-            _LOG.warning("Resume: stops in epoch %d, as SIGTERM asks. The same script goes on.", self._epoch)
-            raise SystemExit(Termination.CODE)
+            _LOG.warning("Resume: stops in epoch %d. Start the same script again to go on.", self._epoch)
+            self._termination.leave()
 
     def _is_time(self) -> bool:
         waited = time.monotonic() - self._saved_at

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfopt import _keras_internals
 from tfopt._checks import check_integer
+from tfopt.callbacks._fit_end import FitEnd
 from tfopt.callbacks._rate import rates
 from tfopt.callbacks._state import StatefulCallback
 
@@ -93,6 +94,7 @@ class TrainingMonitor(StatefulCallback):
         self._stop.append(
             _keras_internals.observe_batches(self.model, self._counters.before, self._counters.after)
         )
+        self._fit_end = FitEnd(self._end)
         self._first = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -136,7 +138,7 @@ class TrainingMonitor(StatefulCallback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leaves later training functions alone."""
-        self._end()
+        self._fit_end.now()
 
     def _end(self) -> None:
         for stop in self._stop:
@@ -175,7 +177,7 @@ class Norms:
         self._before: list[tf.Tensor] = []
         return _keras_internals.observe_gradients(
             _keras_internals.innermost(model.optimizer),
-            lambda _, sums: self.gradient.assign(tf.linalg.global_norm([g for g in sums if g is not None])),
+            lambda _, sums: self.gradient.assign(_norm([g for g in sums if g is not None])),
         )
 
     def remember(self) -> None:
@@ -186,10 +188,21 @@ class Norms:
         """Takes the three norms after it."""
         now = [keras.ops.convert_to_tensor(v) for v in self._weights]
         change = [a - b for a, b in zip(now, self._before)]
-        norms = (self.gradient, tf.linalg.global_norm(change), tf.linalg.global_norm(now))
+        norms = (self.gradient, _norm(change), _norm(now))
         self.seen.append([float(keras.ops.convert_to_numpy(norm)) for norm in norms])
 
     def means(self) -> dict[str, float]:
         """Mean norms since `seen` was emptied."""
         names = ("gradient_norm", "update_norm", "weight_norm")
         return dict(zip(names, np.mean(self.seen, 0).tolist())) if self.seen else {}
+
+
+def _norm(values: list) -> tf.Tensor:
+    """The norm over all values, which may have several float types."""
+    return tf.linalg.global_norm([_float32(value) for value in values])
+
+
+def _float32(value: Any) -> Any:
+    if isinstance(value, tf.IndexedSlices):
+        return tf.IndexedSlices(tf.cast(value.values, tf.float32), value.indices, value.dense_shape)
+    return tf.cast(value, tf.float32)
