@@ -303,9 +303,11 @@ def test_bad_arguments_are_named(arguments, error, text):
 
 
 def test_bad_models_and_runs_are_named():
-    with pytest.raises(ValueError, match=r"No convolution or dense layer is left.*\['hidden', 'out'\]"):
+    with pytest.raises(
+        ValueError, match="No kernel is left to be pruned. hidden: in `exclude`; out: in `exclude`"
+    ):
         fit(small_model(), Pruning(0.5, exclude=["*"]))
-    with pytest.raises(ValueError, match=r"names of layers that have kernels: \['hidden', 'out'\].*nope"):
+    with pytest.raises(ValueError, match=r"layers that have kernels: \['hidden', 'out'\].*nope"):
         fit(small_model(), Pruning(0.5, exclude=["nope"]))
     endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).filter(lambda x, y: True)
     with pytest.raises(ValueError, match="a schedule when `fit` does not know its steps"):

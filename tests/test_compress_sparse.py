@@ -225,7 +225,7 @@ def test_bad_arguments_are_named(arguments, error, text):
 
 
 def test_bad_models_and_runs_are_named():
-    with pytest.raises(ValueError, match="names of layers that have kernels"):
+    with pytest.raises(ValueError, match="layers that have kernels"):
         fit(small_model(), SparseTraining(0.8, exclude=["nope"]))
     endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).filter(lambda x, y: True)
     with pytest.raises(ValueError, match="`end_step` must be given when `fit` does not know its steps"):

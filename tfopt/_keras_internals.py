@@ -25,6 +25,18 @@ def leaf_layers(model: keras.Model) -> list[keras.Layer]:
     return [layer for layer in layers if not layer._flatten_layers(include_self=False)]
 
 
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers directly inside a layer or model; Keras has no public way for layers that are no models."""
+    listed = list(layer.layers) if isinstance(layer, keras.Model) else []
+    known = {id(each) for each in (*listed, functional(layer))}
+    return listed + [each for each in layer._flatten_layers(False, False) if id(each) not in known]
+
+
+def own_trainable(layer: keras.Layer) -> list[keras.Variable]:
+    """Weights that a layer itself made trainable, frozen or not, without those of layers inside it."""
+    return list(layer._trainable_variables)
+
+
 def functional(model: keras.Model) -> keras.Model:
     """The Functional model inside a built Sequential one; any other model as it is."""
     return model._functional if isinstance(model, keras.Sequential) and model.built else model

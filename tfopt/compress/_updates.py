@@ -1,18 +1,48 @@
-"""How many optimizer updates a `fit` will make: fewer than steps if gradients are accumulated."""
+"""Counts the optimizer updates of a `fit`: not one per step if gradients are accumulated."""
 
-from typing import Any
+from typing import Any, final
 
 import keras
+import tensorflow as tf
 
 from tfopt.optimizers.gradient_accumulation import GradientAccumulation
 from tfopt.schedules.batch_size import BatchSizeSchedule
 
 
-def planned_updates(optimizer: keras.optimizers.Optimizer, params: dict[str, Any]) -> int | None:
+@final
+class Updates:
+    """Number of finished updates of one weight, as a tensor.
+
+    It is the optimizer's `iterations`. A model without an optimizer is trained by a loop of the user's own:
+    then it is the number of calls of `advance`, which the weight's constraint makes once per update.
+
+    Args:
+        optimizer: The compiled optimizer, or None.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self._count = None
+        if optimizer is None:
+            self._count = keras.Variable(
+                0, dtype="int64", trainable=False, name="updates", aggregation="only_first_replica"
+            )
+
+    def __call__(self) -> tf.Tensor:
+        """Updates before the current one."""
+        return tf.cast(self._optimizer.iterations if self._count is None else self._count, tf.int64)
+
+    def advance(self) -> None:
+        """Counts an update, if no optimizer does."""
+        if self._count is not None:
+            self._count.assign_add(1)
+
+
+def planned_updates(optimizer: keras.optimizers.Optimizer | None, params: dict[str, Any]) -> int | None:
     """Updates of the running `fit`, or None if it does not know its steps.
 
     Args:
-        optimizer: As compiled, wrapped or not.
+        optimizer: As compiled, wrapped or not; None for a model that is not compiled.
         params: `params` of a callback.
     """
     if not params.get("steps"):

@@ -15,8 +15,8 @@ from tfopt._checks import check_instance, check_number, message
 from tfopt._optional import require
 from tfopt._table import Printable
 from tfopt.compress._data import batches, classes
+from tfopt.compress._kernels import choose
 from tfopt.compress._switched import Switched
-from tfopt.compress.pruning.kernels import prunable_kernels
 from tfopt.compress.pruning.masks import magnitude_mask
 from tfopt.compress.pruning.schedules import check_sparsity
 
@@ -164,7 +164,7 @@ def sensitivity(
     subject = Switched(model, skip, inputs)
     before = subject.predict(inputs)
     rows = []
-    prunable = [name for name in prunable_kernels(subject.model) if name in subject.kernels]
+    prunable = [name for name in choose(subject.model).chosen if name in subject.kernels]
     for name in dict.fromkeys([*subject.kernels, *filter(None, subject.switches)]):
         for sparsity in sparsities if name in prunable else ():
             rows.append(_row(subject, inputs, before, labels, name, sparsity))

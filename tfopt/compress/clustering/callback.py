@@ -1,5 +1,6 @@
 """Weight clustering during `fit`: few distinct values per kernel, which a zip program stores in few bits."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -7,10 +8,14 @@ import keras
 import numpy as np
 
 from tfopt._checks import check_choice, check_instance, check_integer
+from tfopt.compress._kernels import Choice, Kernel, Selector, choose
+from tfopt.compress._layouts import Layout, from_matrix, to_matrix
 from tfopt.compress.clustering.centroids import INITIALIZATIONS, centroids_of, nearest
 from tfopt.compress.clustering.groups import KeepGroups, value_groups
 from tfopt.compress.distillation import Lesson
-from tfopt.compress.pruning.kernels import prunable_kernels
+
+_log = logging.getLogger(__name__)
+_ROWS = Layout("kernel", (-2,), (-1,))
 
 
 @final
@@ -32,13 +37,19 @@ class Clustering(keras.callbacks.Callback):
         preserve_sparsity: Whether zeros stay zeros.
         initialization: Where k-means starts: "kmeans++", or "linear" between the smallest and the largest
             weight, which keeps large weights apart.
-        exclude: Layers to leave alone: names, patterns such as "block_1_*", or layers. Depthwise convolutions
-            are always left alone.
+        exclude: Layers to leave as they are: names, patterns such as "block_1_*", classes or their names, or
+            layers; see `Pruning`.
+        include: Layers to cluster that are left otherwise, in the same forms: depthwise kernels.
         seed: Of "kmeans++".
         teacher: A model to learn from besides the labels; see `Distillation`.
 
+    Attributes:
+        left_alone: After `fit` has begun: why each kernel that is not clustered is left, by name. A kernel
+            with no more weights than `clusters` is left.
+
     Raises:
-        ValueError: a value outside its bounds, more clusters than weights, a name that fits no layer.
+        ValueError: If a value is outside its bounds, a name fits no layer, every kernel has fewer weights
+            than clusters, or the model was quantized by Keras.
 
     Example:
         >>> clustering = tfopt.compress.Clustering(16, exclude=["logits"])
@@ -60,8 +71,9 @@ class Clustering(keras.callbacks.Callback):
         per_channel: bool = False,
         preserve_sparsity: bool = True,
         initialization: str = "kmeans++",
-        exclude: Sequence[str | keras.Layer] = (),
+        exclude: Sequence[Selector] = (),
         *,
+        include: Sequence[Selector] = (),
         seed: int = 0,
         teacher: keras.Model | None = None,
     ) -> None:
@@ -71,57 +83,79 @@ class Clustering(keras.callbacks.Callback):
         self.per_channel = bool(check_instance("per_channel", per_channel, bool))
         self.preserve_sparsity = bool(check_instance("preserve_sparsity", preserve_sparsity, bool))
         self.initialization = check_choice("initialization", initialization, INITIALIZATIONS)
-        self.exclude = tuple(exclude)
+        self.exclude, self.include = exclude, include
         self.seed = check_integer("seed", seed, minimum=0)
-        self._clustered: dict[str, keras.Variable] = {}
+        self._choice = Choice({}, {}, ())
+        self.left_alone: dict[str, str] = {}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Clusters the kernels of the model that `fit` trains, and attaches the constraints."""
-        kernels = prunable_kernels(self.model, self.exclude)
-        broken = [name for name, kernel in kernels.items() if not np.isfinite(kernel.numpy()).all()]
+        choice = choose(self.model, self.include, self.exclude, "clustered")
+        broken = [
+            name
+            for name, kernel in choice.chosen.items()
+            if not np.isfinite(np.asarray(kernel.variable.numpy())).all()
+        ]
         if broken:
             raise ValueError(
                 f"The weights must be finite to be clustered. Received NaN or infinity: {broken}."
             )
-        small = [name for name, kernel in kernels.items() if self._weights_per_set(kernel) < self.clusters]
-        if small:
-            raise ValueError(
-                f"`clusters` must be at most the number of weights. Received: clusters={self.clusters}, more "
-                f"than the weights of {small}{' in a channel' * self.per_channel}. "
-                "Take fewer, or leave these layers out with `exclude`."
-            )
-        self._clustered = kernels
+        self._choice = choice.leave(self._too_small(choice), "clustered")
+        self.left_alone = dict(self._choice.dense)
+        self._choice.tell(_log, "Clustering")
         with self.model.distribute_strategy.scope():
-            for kernel in kernels.values():
-                weights = self.clustered(np.asarray(kernel.numpy()))
-                groups = value_groups(
-                    weights, per_channel=self.per_channel, keep_zeros=self.preserve_sparsity
-                )
-                variable = keras.Variable(
-                    groups, dtype="int32", trainable=False, name="groups", aggregation="only_first_replica"
-                )
-                kernel.constraint = KeepGroups(variable, int(groups.max()), kernel.constraint)
-                kernel.assign(weights)
+            for kernel in self._choice.chosen.values():
+                self._attach(kernel)
         self._lesson.begin(self.model)
-        self.model.make_train_function(force=True)  # a function traced earlier knows no constraints
+        if self.model.compiled:
+            self.model.make_train_function(force=True)  # a function traced earlier knows no constraints
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """The weights stay clustered in whatever trains this model next."""
         self._lesson.end()
 
-    def clustered(self, weights: np.ndarray) -> np.ndarray:
-        """A kernel with every weight replaced by its centroid."""
+    def clustered(self, weights: np.ndarray, layout: Layout = _ROWS) -> np.ndarray:
+        """A kernel with every weight replaced by its centroid.
+
+        Args:
+            weights: The kernel.
+            layout: Its axes, for `per_channel`; by default the last one is that of the output channels.
+        """
         if not self.per_channel:
             return self._one_set(weights)
-        return np.stack([self._one_set(channel) for channel in np.moveaxis(weights, -1, 0)], axis=-1)
+        matrix = to_matrix(layout, weights, np)
+        channels = [self._one_set(channel) for channel in np.moveaxis(matrix, -1, 0)]
+        return from_matrix(layout, np.stack(channels, axis=-1), weights.shape, np)
 
     def unique_values(self) -> dict[str, int]:
         """Distinct values of each clustered kernel, or of its richest channel, by layer name."""
-        return {name: self._distinct(np.asarray(v.numpy())) for name, v in self._clustered.items()}
+        return {name: self._distinct(kernel) for name, kernel in self._choice.chosen.items()}
 
-    def _weights_per_set(self, kernel: keras.Variable) -> int:
-        size = int(np.prod(kernel.shape))
-        return size // kernel.shape[-1] if self.per_channel else size
+    def _attach(self, kernel: Kernel) -> None:
+        variable, layout = kernel.variable, kernel.layout
+        weights = self.clustered(np.asarray(variable.numpy()), layout)
+        matrix = to_matrix(layout, weights, np)  # channels are its last axis
+        groups = value_groups(matrix, per_channel=self.per_channel, keep_zeros=self.preserve_sparsity)
+        numbers = keras.Variable(
+            from_matrix(layout, groups, weights.shape, np),
+            dtype="int32",
+            trainable=False,
+            name="groups",
+            aggregation="only_first_replica",
+        )
+        variable.constraint = KeepGroups(numbers, int(groups.max()), variable.constraint)
+        variable.assign(weights)
+
+    def _too_small(self, choice: Choice) -> dict[str, str]:
+        """Kernels in which no weight would share its value."""
+        reasons = {}
+        for name, kernel in choice.chosen.items():
+            matrix = to_matrix(kernel.layout, np.asarray(kernel.variable.numpy()), np)
+            size = matrix.size // matrix.shape[-1] if self.per_channel else matrix.size
+            if size < self.clusters:
+                of = "weights a channel" if self.per_channel else "weights"
+                reasons[name] = f"has {size} {of}, fewer than clusters={self.clusters}"
+        return reasons
 
     def _one_set(self, weights: np.ndarray) -> np.ndarray:
         chosen = weights != 0 if self.preserve_sparsity else np.ones(weights.shape, bool)
@@ -132,6 +166,9 @@ class Clustering(keras.callbacks.Callback):
             result[chosen] = nearest(weights[chosen], centroids)
         return result
 
-    def _distinct(self, weights: np.ndarray) -> int:
-        channels = np.moveaxis(weights, -1, 0) if self.per_channel else [weights]
+    def _distinct(self, kernel: Kernel) -> int:
+        weights = np.asarray(kernel.variable.numpy())
+        channels = (
+            np.moveaxis(to_matrix(kernel.layout, weights, np), -1, 0) if self.per_channel else [weights]
+        )
         return max(len(np.unique(channel)) for channel in channels)

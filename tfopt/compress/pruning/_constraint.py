@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, final
 import keras
 import tensorflow as tf
 
+from tfopt.compress._updates import Updates
 from tfopt.compress.pruning.masks import threshold
 from tfopt.compress.pruning.schedules import Schedule
 
@@ -18,7 +19,7 @@ class MaskConstraint(keras.constraints.Constraint):
 
     Args:
         variable: The weight. Its own constraint, if any, is applied first.
-        updates: Returns the number of finished optimizer updates, as a tensor.
+        updates: The number of finished optimizer updates.
         schedule: `schedule(step) -> (due, sparsity)`.
         rule: `rule(weights, sparsity) -> mask`.
         restore: Weights that are zero now stay zero, unless all are.
@@ -27,7 +28,7 @@ class MaskConstraint(keras.constraints.Constraint):
     def __init__(
         self,
         variable: keras.Variable,
-        updates: Callable[[], Any],
+        updates: Updates,
         schedule: Schedule,
         rule: MaskRule,
         restore: bool,
@@ -45,7 +46,9 @@ class MaskConstraint(keras.constraints.Constraint):
     def __call__(self, weights: Any) -> tf.Tensor:
         """The masked weights after an update; a new mask first, if one is due before the next."""
         value = tf.convert_to_tensor(self.inner(weights) if self.inner else weights)
-        return value * self._renewed(value, self.updates() + 2)  # the optimizer counts this update later
+        step = self.updates() + 2  # that of the next update: the optimizer counts this one later
+        self.updates.advance()
+        return value * self._renewed(value, step)
 
     def renew(self, variable: keras.Variable) -> None:
         """Applies the mask that is due before the next update."""

@@ -1,5 +1,6 @@
 """Training with few connections from the first step on, which move to where they are needed."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -11,15 +12,16 @@ import tensorflow as tf
 from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._keras_internals import build_for_training, change_gradients, innermost
 from tfopt.callbacks._state import StatefulCallback
+from tfopt.compress._kernels import Choice, Selector, choose
 from tfopt.compress._updates import planned_updates
 from tfopt.compress.clustering.groups import KeepGroups
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.pruning._constraint import MaskConstraint
-from tfopt.compress.pruning.kernels import prunable_kernels
 from tfopt.compress.pruning.schedules import check_sparsity
 from tfopt.compress.sparse_training.distribution import DISTRIBUTIONS
 from tfopt.compress.sparse_training.rewiring import most_sensitive, rewired
 
+_log = logging.getLogger(__name__)
 TRAINED_SHARE = 0.75  # of the run: the last quarter trains with the connections that were found
 
 
@@ -42,16 +44,21 @@ class SparseTraining(StatefulCallback):
         method: "rigl", "set" or "snip".
         distribution: "erk" makes large layers sparser; "uniform" gives all the same but keeps the first
             dense; "global", for "snip" only, compares the weights of all layers, as its authors do.
-        exclude: Layers to leave alone: names, patterns such as "block_1_*", or layers. Depthwise convolutions
-            are always left alone.
+        exclude: Layers to leave dense: names, patterns such as "block_1_*", classes or their names, or
+            layers; see `Pruning`.
+        include: Layers to make sparse that are left dense otherwise, in the same forms: depthwise kernels.
         every: Updates between two rewirings, >= 1.
         drop: Share of the connections that moves at first, in (0, 1]; it falls to 0 like a cosine.
         end_step: Optimizer update of the last rewiring; None is after 75 % of this `fit`.
         seed: Of the first places, and of "set".
         teacher: A model to learn from besides the labels; see `Distillation`.
 
+    Attributes:
+        left_dense: After `fit` has begun: why each kernel that is not sparse stays dense, by name.
+
     Raises:
-        ValueError: a value outside its bounds, a name that fits no layer, frozen layers.
+        ValueError: If a value is outside its bounds, a name fits no layer, layers are frozen, or the model
+            is not compiled or was quantized by Keras.
 
     Example:
         >>> sparse = tfopt.compress.SparseTraining(0.9, method="rigl")
@@ -74,8 +81,9 @@ class SparseTraining(StatefulCallback):
         sparsity: float,
         method: str = "rigl",
         distribution: str = "erk",
-        exclude: Sequence[str | keras.Layer] = (),
+        exclude: Sequence[Selector] = (),
         *,
+        include: Sequence[Selector] = (),
         every: int = 100,
         drop: float = 0.3,
         end_step: int | None = None,
@@ -88,17 +96,28 @@ class SparseTraining(StatefulCallback):
         self.method = check_choice("method", method, ("rigl", "set", "snip"))
         choices = (*DISTRIBUTIONS, *["global"] * (method == "snip"))
         self.distribution = check_choice("distribution", distribution, choices)
-        self.exclude = tuple(exclude)
+        self.exclude, self.include = exclude, include
         self.every = check_integer("every", every, minimum=1)
         self.drop = check_number("drop", drop, minimum=0.0, maximum=1.0, open_minimum=True)
         self.end_step = None if end_step is None else check_integer("end_step", end_step, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
+        self._choice = Choice({}, {}, ())
         self._kernels: dict[str, keras.Variable] = {}
+        self.left_dense: dict[str, str] = {}
         self._stop: list[Callable[[], None]] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Places the connections and attaches the masks to the model that `fit` trains."""
-        self._kernels = prunable_kernels(self.model, self.exclude)
+        if getattr(self.model, "optimizer", None) is None:
+            raise ValueError(
+                "`SparseTraining` moves connections where the compiled optimizer applies gradients. "
+                "Received: a model without an optimizer. Call `compile`, and train with `fit` "
+                "or with `model.optimizer`."
+            )
+        self._choice = choose(self.model, self.include, self.exclude, "trained sparsely")
+        self._kernels = {name: kernel.variable for name, kernel in self._choice.chosen.items()}
+        self.left_dense = dict(self._choice.dense)
+        self._choice.tell(_log, "SparseTraining")
         frozen = [name for name, kernel in self._kernels.items() if not kernel.trainable]
         if frozen:
             raise ValueError(f"The layers must be trainable, or in `exclude`. Frozen ones: {frozen}.")
@@ -114,10 +133,9 @@ class SparseTraining(StatefulCallback):
         self.model.make_train_function(force=True)  # a function traced earlier knows nothing of this
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds the share of zeros in the sparse layers to the logs."""
+        """Adds the share of zeros in all kernels of the model to the logs."""
         if logs is not None:
-            weights = np.concatenate([np.ravel(kernel.numpy()) for kernel in self._kernels.values()])
-            logs["sparsity"] = float(np.mean(weights == 0))
+            logs["sparsity"] = self._choice.share_of_zeros()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """The connections stay where they are in whatever trains this model next."""
@@ -183,6 +201,7 @@ class SparseTraining(StatefulCallback):
     def _masked(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Runs in the graph before each update: renews the masks, and hides absent connections."""
         step = tf.cast(self._optimizer.iterations, tf.int64) + 1
+        gradients = [tf.convert_to_tensor(each) for each in gradients]  # an embedding's come as slices
         masks = [tf.convert_to_tensor(mask) for mask in self._masks]
         weights = [tf.convert_to_tensor(kernel) for kernel in self._kernels.values()]
         if self.method == "snip":
