@@ -239,7 +239,8 @@ def test_data_that_are_no_single_images_with_labels_are_refused(numbers):
     slices = tf.data.Dataset.from_tensor_slices
     with pytest.raises(TypeError, match=r"`dataset` must be .*data\.train"):
         pipeline(load("digits"), 2)
-    for wrong in (slices(arrays[0]), slices((*arrays, np.ones(4))), slices(arrays).batch(2)):
+    labels = {"a": arrays[1]}
+    for wrong in (slices(arrays[0]), slices((arrays[0], labels)), slices(arrays).batch(2)):
         with pytest.raises(ValueError, match=r"`dataset` must be of single \(image"):
             pipeline(wrong, 2, image_size=6)
     with pytest.raises(ValueError, match="`dataset` must be with images"):

@@ -23,14 +23,22 @@ class RandomAccess(abc.ABC):
     """Images and labels that can be read by number, inside a tf function.
 
     Attributes:
-        labels: int64 [examples], or float32 [examples, classes] if they are soft.
+        labels: int64 [examples] for classes; float32 [examples, classes] for soft or several labels;
+            float32 [examples, targets] for numbers.
         image_size: (height, width) if all images share it, else None.
+        weights: float32 [examples], how much each example counts in the loss, or None if all count alike.
+        regression: Whether the labels are targets of a regression.
     """
 
-    def __init__(self, labels: np.ndarray, image_size: tuple[int, int] | None) -> None:
-        soft = np.issubdtype(np.asarray(labels).dtype, np.floating)
-        self.labels = np.asarray(labels, np.float32 if soft else np.int64)
+    regression = False
+
+    def __init__(
+        self, labels: np.ndarray, image_size: tuple[int, int] | None, weights: np.ndarray | None = None
+    ) -> None:
+        real = np.issubdtype(np.asarray(labels).dtype, np.floating)
+        self.labels = np.asarray(labels, np.float32 if real else np.int64)
         self.image_size = image_size
+        self.weights = None if weights is None else np.asarray(weights, np.float32)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,6 +46,15 @@ class RandomAccess(abc.ABC):
     @abc.abstractmethod
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """uint8 [height, width, 3] of the example with this number."""
+
+    @property
+    def targets(self) -> tuple[np.ndarray, ...]:
+        """What an element has behind its image: the label, and the weight if there are weights."""
+        return (self.labels,) if self.weights is None else (self.labels, self.weights)
+
+    def targets_at(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The targets of one example, or of several."""
+        return tuple(tf.gather(tf.constant(values), index) for values in self.targets)
 
     def locate(self, number: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         """The example that stands for `number` in an epoch."""
@@ -48,12 +65,12 @@ class RandomAccess(abc.ABC):
         """The same, outside a tf function."""
 
     def as_dataset(self) -> tf.data.Dataset:
-        """Unbatched (image, label) in order, that `pipeline` can read in any order."""
-        labels = tf.constant(self.labels)
+        """Unbatched (image, label[, weight]) in order, that `pipeline` can read in any order."""
 
         @tf.autograph.experimental.do_not_convert  # has nothing to convert, and `load` is quicker
-        def read(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return self.image(self.locate(number, tf.constant(0, tf.int64))), tf.gather(labels, number)
+        def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            index = self.locate(number, tf.constant(0, tf.int64))
+            return self.image(index), *self.targets_at(index)
 
         dataset = tf.data.Dataset.range(len(self)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
         setattr(dataset, _ATTRIBUTE, self)
@@ -65,12 +82,24 @@ def random_access_of(dataset: Any) -> RandomAccess | None:
     return getattr(dataset, _ATTRIBUTE, None)
 
 
+def is_regression(dataset: Any) -> bool:
+    """Whether the labels of a dataset are known to be numbers to predict, not classes or their shares."""
+    source = random_access_of(dataset)
+    if source is None:
+        return False
+    return source.regression or (
+        source.labels.dtype == np.float32 and not np.all((source.labels >= 0) & (source.labels <= 1))
+    )
+
+
 @final
 class InMemory(RandomAccess):
     """uint8 images [examples, height, width, 3] in one tensor."""
 
-    def __init__(self, images: np.ndarray | tf.Tensor, labels: np.ndarray) -> None:
-        super().__init__(labels, (int(images.shape[1]), int(images.shape[2])))
+    def __init__(
+        self, images: np.ndarray | tf.Tensor, labels: np.ndarray, weights: np.ndarray | None = None
+    ) -> None:
+        super().__init__(labels, (int(images.shape[1]), int(images.shape[2])), weights)
         self.images = tf.convert_to_tensor(images, tf.uint8)
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
@@ -78,10 +107,10 @@ class InMemory(RandomAccess):
         return tf.gather(self.images, index)
 
     @tf.autograph.experimental.do_not_convert  # has nothing to convert
-    def batch(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """float32 images and labels of the examples with these numbers [batch, 1], and zeros for -1."""
+    def batch(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """float32 images and targets of the examples with these numbers [batch, 1], and zeros for -1."""
         rows = functools.partial(tf.gather_nd, indices=index, bad_indices_policy="IGNORE")
-        return tf.cast(rows(self.images), tf.float32), rows(tf.constant(self.labels))
+        return tf.cast(rows(self.images), tf.float32), *(rows(tf.constant(part)) for part in self.targets)
 
     def array(self, index: int) -> np.ndarray:
         """One row of the tensor."""
@@ -102,8 +131,8 @@ class _Python(RandomAccess):
 class OnDisk(_Python):
     """uint8 images [examples, height, width, 3] in a memory-mapped file."""
 
-    def __init__(self, images: np.memmap, labels: np.ndarray) -> None:
-        super().__init__(labels, (int(images.shape[1]), int(images.shape[2])))
+    def __init__(self, images: np.memmap, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
+        super().__init__(labels, (int(images.shape[1]), int(images.shape[2])), weights)
         self.images = images
 
     def array(self, index: int) -> np.ndarray:
@@ -121,8 +150,9 @@ class Files(_Python):
         labels: np.ndarray,
         image_size: tuple[int, int] | None = None,
         crop_to_aspect_ratio: bool = False,
+        weights: np.ndarray | None = None,
     ) -> None:
-        super().__init__(labels, image_size)
+        super().__init__(labels, image_size, weights)
         self.paths = np.asarray(paths, object)
         self.crop_to_aspect_ratio = crop_to_aspect_ratio
 

@@ -7,46 +7,46 @@ import numpy as np
 
 from tfopt._checks import message
 from tfopt.data.access import InMemory
+from tfopt.data.targets import check_task, check_weights, named_targets
 
 
-def from_arrays(source: Any, class_names: Any) -> tuple[dict[str, InMemory], tuple[str, ...]]:
-    """Splits in memory and class names from (x, y) or {"train": (x, y), ...}."""
+def from_arrays(
+    source: Any, class_names: Any, task: str | None
+) -> tuple[dict[str, InMemory], tuple[str, ...], str]:
+    """Splits in memory, class names and task from (x, y[, weights]) or {"train": (x, y[, weights]), ...}."""
     pairs = dict(source) if isinstance(source, Mapping) else {"train": source}
     extra = set(pairs) - {"train", "validation", "test"}
     if extra or "train" not in pairs:
         expected = "(x, y) or a dict with 'train' and, if they exist, 'validation' and 'test'"
         raise ValueError(message("source", expected, sorted(pairs)))
-    splits = {name: _checked(name, pair) for name, pair in pairs.items()}
-    classes = int(max(split.labels.max() for split in splits.values())) + 1
-    names = tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))
-    if len(names) < classes:
-        raise ValueError(message("class_names", f"{classes} names", names))
-    counts = np.bincount(splits["train"].labels, minlength=len(names))
-    if len(names) < 2 or 0 in counts:
-        empty = [name for name, count in zip(names, counts) if count == 0]
-        fix = f"Classes without images: {empty}." if empty else "A classifier needs two classes."
-        raise ValueError(
-            message("y", "labels 0 ... classes - 1, each present in train", counts.tolist(), fix)
-        )
-    return splits, names
+    checked = {name: _checked(name, pair) for name, pair in pairs.items()}
+    if len({len(parts) for parts in checked.values()}) > 1:
+        lacking = [name for name, parts in checked.items() if len(parts) == 2]
+        raise ValueError(message("source", "with weights in all splits or in none", f"none in {lacking}"))
+    labels = {name: parts[1] for name, parts in checked.items()}
+    decimals = all(np.issubdtype(y.dtype, np.floating) and (y % 1).any() for y in labels.values())
+    task = check_task(task) or ("regression" if decimals else "classification")
+    labels, names = named_targets(labels, class_names, task)
+    return {name: InMemory(x, labels[name], *more) for name, (x, _, *more) in checked.items()}, names, task
 
 
-def _checked(name: str, pair: Any) -> InMemory:
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise ValueError(message("source", "a pair (x, y) of arrays", type(pair).__name__))
+def _checked(name: str, pair: Any) -> tuple[np.ndarray, ...]:
+    """uint8 images [examples, height, width, 3], labels as they are, and weights if there are some."""
+    if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
+        expected = "a pair (x, y) of arrays, or (x, y, sample_weights)"
+        raise ValueError(message("source", expected, type(pair).__name__))
     x, y = np.asarray(pair[0]), np.asarray(pair[1])
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or x.shape[-1] not in (1, 3) or 0 in x.shape:
         fix = f"In {name!r}."
         raise ValueError(message("x", "images [examples, height, width, 1 or 3]", x.shape, fix))
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-        received = f"{y.dtype} {y.shape}"
-        fix = "Turn one-hot labels into integers with y.argmax(-1)." if y.ndim == 2 else ""
-        raise ValueError(message("y", f"integers >= 0 of shape ({len(x)},)", received, fix))
-    return InMemory(np.repeat(_uint8(x), 3, axis=-1) if x.shape[-1] == 1 else _uint8(x), y)
+    if len(y) != len(x):
+        raise ValueError(
+            message("y", f"one label for each of {len(x)} images: shape ({len(x)}, ...)", y.shape)
+        )
+    images = np.repeat(_uint8(x), 3, axis=-1) if x.shape[-1] == 1 else _uint8(x)
+    return (images, y) if len(pair) == 2 else (images, y, check_weights(pair[2], len(x)))
 
 
 def _uint8(x: np.ndarray) -> np.ndarray:

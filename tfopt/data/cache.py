@@ -16,7 +16,7 @@ from tfopt._checks import check_choice, check_integer, message
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.decode import decode, resize, three_channels
-from tfopt.data.stream import Stream, stream_of
+from tfopt.data.stream import Stream, stream_of, target_specs
 
 _log = logging.getLogger(__name__)
 _ALIGNMENT = 64  # bytes
@@ -43,7 +43,7 @@ def cached(
     """The examples of an unbatched dataset at one size, readable in any order unless that is too large.
 
     Args:
-        dataset: (image, integer label), unbatched and finite.
+        dataset: (image, label[, weight]), unbatched and finite.
         image_size: (height, width).
         cache: "memory", "disk" (a temporary file, removed when it is no longer used), None (read and
             resize at every access), or "auto": memory if the pixels take less than a quarter of the
@@ -70,10 +70,10 @@ def cached(
         _log.info("cache=%r for %d images, %.0f MB", cache, count, needed / 1e6)
     if cache is None:
         if isinstance(source, Files):
-            return Files(source.paths, source.labels, image_size, crop_to_aspect_ratio)
+            return Files(source.paths, source.labels, image_size, crop_to_aspect_ratio, source.weights)
         return stream_of(dataset).sized(image_size, crop_to_aspect_ratio)
-    images, labels = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
-    return OnDisk(images, labels) if isinstance(images, np.memmap) else InMemory(_shared(images), labels)
+    images, targets = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
+    return OnDisk(images, *targets) if isinstance(images, np.memmap) else InMemory(_shared(images), *targets)
 
 
 def _read(
@@ -83,13 +83,12 @@ def _read(
     crop: bool,
     disk: bool,
     directory: str | None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     count = int(dataset.cardinality())
     shape = (count, *size, 3)
     images = _temporary_file(shape, directory) if disk else _aligned(shape)
-    spec = dataset.element_spec[1]
-    labels: np.ndarray = np.empty((count, *spec.shape), np.int64 if spec.dtype.is_integer else np.float32)
-
+    specs = target_specs(dataset)
+    targets = tuple(np.empty((count, *spec.shape), spec.dtype.as_numpy_dtype) for spec in specs)
     paths = source.paths if isinstance(source, Files) else ()
 
     def from_files(start: int) -> None:
@@ -98,17 +97,17 @@ def _read(
 
     def from_stream(position: int, example: Any) -> None:
         images[position] = resize(three_channels(example[0]), size, crop)
-        labels[position] = example[1]
+        for values, value in zip(targets, example[1:]):
+            values[position] = value
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if isinstance(source, Files):
-            labels[:] = source.labels
             list(pool.map(from_files, range(0, count, _TOGETHER)))
-            return images, labels
+            return images, source.targets
         examples = enumerate(dataset.as_numpy_iterator())
         while chunk := list(islice(examples, _TOGETHER)):
             list(pool.map(from_stream, *zip(*chunk)))
-    return images, labels
+    return images, targets
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:

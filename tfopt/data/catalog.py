@@ -43,7 +43,8 @@ def from_tfds(name: str, fractions: dict[str, float], data_dir: str | None) -> I
         if len(datasets[split]) <= _COUNT_AT_MOST:
             counts[split] = _count(tfds, builder, text)
     names = tuple(features["label"].names)
-    return ImageDataset(datasets["train"], datasets.get("validation"), datasets.get("test"), names, counts)
+    rest = datasets.get("validation"), datasets.get("test")
+    return ImageDataset(datasets["train"], *rest, names, counts, source=name)
 
 
 def _dataset(builder: Any, split: str) -> tf.data.Dataset:

@@ -99,7 +99,7 @@ def balance(
         counts = np.bincount(source.labels)
         wanted = _wanted(counts, method, _target(target, counts))
         return Rebalanced(source, wanted, seed, redraw=method == "rejection").as_dataset()
-    labels = np.stack([label for _, label in dataset.as_numpy_iterator()])
+    labels = np.stack([example[1] for example in dataset.as_numpy_iterator()])
     soft = np.eye(labels.max() + 1)[labels] if labels.ndim == 1 else labels.astype(np.float64)
     share = _shares(soft, _target(target, soft.sum(0)))
     if method == "rejection":
@@ -130,6 +130,11 @@ class Rebalanced(RandomAccess):
         self.base, self.wanted, self.seed, self.redraw = base, wanted, seed, redraw
         self._members = np.argsort(base.labels, kind="stable")
         self._counts = np.bincount(base.labels, minlength=len(wanted))
+
+    @property
+    def targets(self) -> tuple[np.ndarray, ...]:
+        """Those of the data set underneath, at whose examples `locate` points."""
+        return self.base.targets
 
     def over(self, base: RandomAccess) -> "Rebalanced":
         """The same choice of the same examples, read in another way."""

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from tfopt._checks import check_instance, check_integer, message
-from tfopt.data.access import RandomAccess
+from tfopt.data.access import RandomAccess, is_regression
 from tfopt.data.augment import Augment
 from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
@@ -53,9 +53,11 @@ def pipeline(
     augments, batches and prefetches. The number of batches is known.
 
     Args:
-        dataset: Unbatched (image, label), such as `ImageDataset.train`. Folders, arrays and what is cached
-            are read in any order. Anything else without a cache (a TFDS name too large for one) is streamed:
-            its files come in another order in each epoch and a window of 256 MB is shuffled, reproducibly.
+        dataset: Unbatched (image, label) or (image, label, weight), such as `ImageDataset.train`. A label is
+            an integer, or a vector: soft or several labels, or targets of a regression. Folders, arrays and
+            what is cached are read in any order. Anything else without a cache (a TFDS name too large for
+            one) is streamed: its files come in another order in each epoch and a window of 256 MB is
+            shuffled, reproducibly.
         batch_size: Images per batch, >= 1, or a schedule of `tfopt.schedules` (with `epochs`; see
             `ramped_batches`). Even if `augment` mixes images.
         image_size: (height, width) or one number. May be left out if all images share a size. A dict
@@ -72,7 +74,7 @@ def pipeline(
             access; "auto" takes the first that fits into a quarter of the free memory or half of the free
             disk, else None.
         crop_to_aspect_ratio: Cut the middle of the images instead of stretching them.
-        classes: Number of classes; needed if `augment` mixes images.
+        classes: Number of classes; needed if `augment` mixes images with integer labels.
         drop_remainder: Leave out the last batch if it is smaller.
         shard: (number of this worker, number of workers). Each takes its part of every global batch of
             `batch_size` times the workers; the remainder is left out.
@@ -94,7 +96,7 @@ def pipeline(
     _check_dataset(dataset)
     if augment is not None:
         check_instance("augment", augment, Augment)
-        _check_mixing(augment, schedule, classes)
+        _check_mixing(augment, schedule, classes, dataset)
     sizes = _sizes(dataset, image_size)
     sources = [cached(dataset, size, cache, crop_to_aspect_ratio) for size in sizes.values()]
     count = len(sources[0])
@@ -149,28 +151,43 @@ def _sizes(dataset: tf.data.Dataset, image_size: Any) -> dict[int, tuple[int, in
 def _check_dataset(dataset: Any) -> None:
     check_instance("dataset", dataset, tf.data.Dataset, "Pass a split, such as `data.train`.")
     spec = dataset.element_spec
-    pair = isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[0], tf.TensorSpec)
-    if not pair or spec[0].shape.rank not in (3, None):
-        fix = "Pass it before `batch` or `weighted`."
-        raise ValueError(message("dataset", "of single (image [height, width, 3], label)", spec, fix))
+    tensors = isinstance(spec, tuple) and all(isinstance(part, tf.TensorSpec) for part in spec)
+    if not tensors or len(spec) not in (2, 3) or spec[0].shape.rank not in (3, None):
+        fix = "Pass it before `batch`; labels in a dictionary are for `dataset.map` after `pipeline`."
+        expected = "of single (image [height, width, 3], label) or (image, label, weight)"
+        raise ValueError(message("dataset", expected, spec, fix))
+    if len(spec) == 3 and spec[2].shape.rank not in (0, None):
+        raise ValueError(message("dataset", "with one number as the weight of an example", spec[2]))
 
 
 def _check_classes(source: RandomAccess | Stream, classes: int | None) -> None:
     """Labels beyond `classes` would be lost in mixing; those of a stream are not known."""
     if not isinstance(source, RandomAccess):
         return
-    soft = source.labels.ndim == 2
-    needed = source.labels.shape[1] if soft else int(source.labels.max()) + 1
-    if classes is None or classes < needed or (soft and classes > needed):
+    vectors = source.labels.ndim == 2
+    needed = source.labels.shape[1] if vectors else int(source.labels.max()) + 1
+    classes = needed if classes is None else classes
+    if classes < needed or (vectors and classes > needed):
         raise ValueError(message("classes", f"the number of classes, here {needed}", classes))
 
 
-def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | None) -> None:
-    if augment.mixes and any(schedule.sizes % 2):
+def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | None, dataset: Any) -> None:
+    if not augment.mixes:
+        return
+    if any(schedule.sizes % 2):
         sizes = schedule.sizes.tolist()
         raise ValueError(message("batch_size", "even, as `augment` mixes pairs of images", sizes))
-    if augment.mixes and classes is None:
-        raise ValueError(message("classes", "the number of classes, as `augment` mixes labels", classes))
+    label = dataset.element_spec[1]
+    if label.shape.rank == 0 and label.dtype.is_integer:
+        if classes is None:
+            raise ValueError(message("classes", "the number of classes, as `augment` mixes labels", classes))
+    elif label.shape.rank != 1:
+        expected = "None, as labels that are neither integers nor vectors cannot be mixed"
+        name = "cutmix" if augment.mixup is None else "mixup"
+        raise ValueError(message(name, expected, getattr(augment, name), f"A label is {label}."))
+    if augment.cutmix is not None and is_regression(dataset):
+        expected = "None for regression: a part of an image has no part of a number as its target"
+        raise ValueError(message("cutmix", expected, augment.cutmix, "`mixup` is possible."))
 
 
 def _check_ramp(

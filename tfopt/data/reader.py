@@ -54,31 +54,35 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        """(image, label) in the order of the epoch, with epoch and index for mixing; zeros before `first`."""
+        """(image, label[, weight]) in the order of the epoch, with epoch and index for mixing.
+
+        Zeros stand in front of `first`.
+        """
 
     def mixed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """What the model gets of batches of `examples`."""
         augment, classes = self.augment, self.classes
-        if augment is None or classes is None or not self.mixes:
+        if augment is None or not self.mixes:
             return batches
 
-        def mix(images: tf.Tensor, labels: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
+        def mix(images: tf.Tensor, labels: tf.Tensor, *more: tf.Tensor) -> Any:
+            *weights, epoch, index = more
             where = {"seed": self.order.seed, "epoch": epoch, "index": index}
-            return augment.batch(images, labels, classes=classes, **where)
+            return augment.batch(images, labels, *weights, classes=classes, **where)
 
         return batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _example(self, image: tf.Tensor, label: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Any:
+    def _example(self, image: tf.Tensor, targets: Any, epoch: tf.Tensor, index: tf.Tensor) -> Any:
         """Augments one image, and keeps what mixing needs."""
         if self.augment is None:
             image = tf.cast(image, tf.float32)
         else:
             image = self.augment.image(image, seed=self.order.seed, epoch=epoch, index=index)
-        return (image, label, epoch, index) if self.mixes else (image, label)
+        return (image, *targets, epoch, index) if self.mixes else (image, *targets)
 
-    def _zeros(self, label: tf.TensorSpec) -> tf.data.Dataset:
+    def _zeros(self, targets: Sequence[tf.TensorSpec]) -> tf.data.Dataset:
         """One example of zeros."""
-        zeros = (tf.zeros((*self.source.image_size, 3)), tf.zeros(label.shape, label.dtype))
+        zeros = tf.zeros((*self.source.image_size, 3)), *(tf.zeros(it.shape, it.dtype) for it in targets)
         number = tf.constant(0, tf.int64)
         return tf.data.Dataset.from_tensors((*zeros, number, number) if self.mixes else zeros)
 
@@ -110,7 +114,8 @@ class IndexReader(Reader):
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         """Reads each place of the epoch."""
-        zeros = self._zeros(self._label).repeat(first)
+        targets = [tf.TensorSpec(values.shape[1:], values.dtype) for values in self.source.targets]
+        zeros = self._zeros(targets).repeat(first)
         return zeros.concatenate(self._read(tf.data.Dataset.range(first, self.order.length), epoch))
 
     @property
@@ -128,17 +133,12 @@ class IndexReader(Reader):
         batches = numbers.rebatch(self.order.batch_size, drop_remainder=self.order.drop_remainder)
         return batches.map(self.source.batch, num_parallel_calls=_THREADS)
 
-    @property
-    def _label(self) -> tf.TensorSpec:
-        return tf.TensorSpec(self.source.labels.shape[1:], self.source.labels.dtype)
-
     def _read(self, places: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
-        labels = tf.constant(self.source.labels)
-
         def read(place: tf.Tensor) -> Any:
             index = self.order.index(place, epoch)
-            image = self.source.image(self.source.locate(index, epoch))
-            return self._example(image, tf.gather(labels, index), epoch, index)
+            example = self.source.locate(index, epoch)
+            targets = self.source.targets_at(example)
+            return self._example(self.source.image(example), targets, epoch, index)
 
         return places.map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -156,12 +156,12 @@ class StreamReader(Reader):
             records = records.map(lambda _, record: record)
 
         def read(index: tf.Tensor, record: Any) -> Any:
-            image, label = self.source.read(record)
-            return self._example(image, label, epoch, index)
+            image, *targets = self.source.read(record)
+            return self._example(image, targets, epoch, index)
 
         records = records.take(order.length).skip(first)
         examples = records.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        return self._zeros(self.source.label).repeat(first).concatenate(examples)
+        return self._zeros(self.source.targets).repeat(first).concatenate(examples)
 
 
 @final

@@ -16,7 +16,8 @@ from tfopt.data.catalog import from_tfds
 from tfopt.data.dataset import ImageDataset, image_dataset
 from tfopt.data.decode import BadImageError, decode
 from tfopt.data.folder import Listing, check_no_empty_class, list_folder
-from tfopt.data.split import stratified_split
+from tfopt.data.split import strata, stratified_split
+from tfopt.data.targets import check_task
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def load(
     on_bad_image: str = "raise",
     class_names: tuple[str, ...] | None = None,
     data_dir: str | None = None,
+    task: str | None = None,
 ) -> ImageDataset:
     """Loads images with classes and divides them into train, validation and test.
 
@@ -44,8 +46,10 @@ def load(
               and `test` if they exist, with such sub-folders inside;
             - "digits": the 1,797 handwritten digits of scikit-learn, 8x8, grey, 10 classes;
             - a name of TensorFlow Datasets, "tf_flowers", with a slice if wanted, "cifar10/train[:10%]";
-            - arrays (x, y): images [examples, height, width, 1 or 3] with pixels in [0, 255] and integer
-              labels [examples]; or {"train": (x, y), "validation": (x, y), "test": (x, y)}.
+            - arrays (x, y) or (x, y, sample_weights): images [examples, height, width, 1 or 3] with pixels
+              in [0, 255] and integer labels [examples]; zeros and ones [examples, classes] with
+              task="multilabel"; numbers [examples] or [examples, targets] with task="regression"; or
+              {"train": (x, y), "validation": (x, y), "test": (x, y)}.
         validation_split: Share of the images for validation, in [0, 1), if the source has no such split.
         test_split: Share of the images for test, in [0, 1), if the source has no such split.
         seed: Integer >= 0 that decides the splits.
@@ -53,6 +57,8 @@ def load(
             "skip" reads every file once now and leaves the bad ones out (`ImageDataset.skipped`).
         class_names: Names of the labels of arrays; "0", "1", ... by default.
         data_dir: Where TFDS keeps its files.
+        task: "classification" (one class per image), "multilabel" (any number of labels) or "regression"
+            (numbers). None takes what the labels suggest: numbers with decimals are a regression.
 
     Raises:
         ValueError: if the source does not exist, has no images, has one class only or a class without
@@ -71,15 +77,17 @@ def load(
         raise ValueError(message("validation_split + test_split", "below 1", sum(fractions.values())))
     check_integer("seed", seed, minimum=0)
     check_choice("on_bad_image", on_bad_image, ("raise", "skip"))
+    check_task(task)
     if isinstance(source, (tuple, list, Mapping)):
-        arrays, names = from_arrays(source, class_names)
-        return image_dataset(_complete(arrays, fractions, seed, _take_arrays), names)
+        arrays, names, task = from_arrays(source, class_names, task)
+        about = {"task": task, "source": _described(arrays)}
+        return image_dataset(_complete(arrays, fractions, seed, _take_arrays), names, **about)
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(message("source", "a folder, 'digits', a TFDS name or arrays", source))
     name = os.fspath(source)
     if name == "digits":
         return image_dataset(
-            _complete({"train": _digits()}, fractions, seed, _take_arrays), tuple("0123456789")
+            _complete({"train": _digits()}, fractions, seed, _take_arrays), tuple("0123456789"), source=name
         )
     if os.path.isdir(name):
         return _from_folder(name, fractions, seed, on_bad_image == "skip")
@@ -95,12 +103,18 @@ def _digits() -> InMemory:
     return InMemory(np.repeat(pixels[..., None], 3, axis=-1), digits.target)
 
 
+def _described(arrays: Mapping[str, InMemory]) -> str:
+    shapes = (f"{name} {tuple(split.images.shape)}" for name, split in arrays.items())
+    return f"arrays: {', '.join(shapes)}"
+
+
 def _take_arrays(source: InMemory, indices: np.ndarray) -> InMemory:
-    return InMemory(source.images.numpy()[indices], source.labels[indices])
+    return InMemory(source.images.numpy()[indices], *(values[indices] for values in source.targets))
 
 
 def _take_files(source: Files, indices: np.ndarray) -> Files:
-    return Files(source.paths[indices], source.labels[indices])
+    weights = None if source.weights is None else source.weights[indices]
+    return Files(source.paths[indices], source.labels[indices], weights=weights)
 
 
 def _complete(
@@ -110,7 +124,7 @@ def _complete(
     missing = {name: share for name, share in fractions.items() if name not in splits and share > 0}
     if not missing:
         return splits
-    parts = stratified_split(splits["train"].labels, missing, seed)
+    parts = stratified_split(strata(splits["train"].labels), missing, seed)
     return splits | {name: take(splits["train"], indices) for name, indices in parts.items()}
 
 
@@ -127,7 +141,9 @@ def _from_folder(directory: str, fractions: dict[str, float], seed: int, skip: b
         splits[split] = Files(np.array(listing.paths, object), listing.label_array())
     if skipped:
         _log.warning("left out %d files that are not readable images, such as %r", len(skipped), skipped[0])
-    return image_dataset(_complete(splits, fractions, seed, _take_files), names, tuple(skipped))
+    return image_dataset(
+        _complete(splits, fractions, seed, _take_files), names, skipped=tuple(skipped), source=directory
+    )
 
 
 def _drop_bad(listing: Listing) -> list[str]:

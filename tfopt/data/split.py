@@ -4,6 +4,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+_BINS = 10  # of a regression's first target
+_IN_BIN = 10  # examples at least
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """A group for each example, int64 [examples], for `stratified_split`.
+
+    Classes are their own groups. Of several labels (zeros and ones), the rarest that an example has, so
+    that rare labels reach every split. Of numbers, tenths of the range of the first target's ranks.
+
+    Args:
+        labels: Integers [examples]; zeros and ones [examples, classes]; or float [examples, targets].
+    """
+    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
+        return labels
+    if np.isin(labels, (0, 1)).all():
+        counts = np.where(labels == 1, labels.sum(0), np.inf)
+        return np.where(labels.any(1), counts.argmin(1), labels.shape[1])
+    first = labels.reshape(len(labels), -1)[:, 0]
+    bins = min(max(len(first) // _IN_BIN, 1), _BINS)
+    ranks = np.argsort(np.argsort(first, kind="stable"), kind="stable")
+    return ranks * bins // len(first)
+
 
 def stratified_split(
     labels: Sequence[int] | np.ndarray, fractions: Mapping[str, float], seed: int

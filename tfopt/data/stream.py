@@ -27,11 +27,11 @@ class Stream(abc.ABC):
 
     Attributes:
         image_size: (height, width) of the examples, or None for their own sizes.
-        label: dtype and shape of a label.
+        targets: dtype and shape of a label, and of a weight if the examples have weights.
     """
 
-    def __init__(self, count: int, label: tf.TensorSpec) -> None:
-        self.count, self.label = count, label
+    def __init__(self, count: int, targets: Sequence[tf.TensorSpec]) -> None:
+        self.count, self.targets = count, tuple(targets)
         self.image_size: tuple[int, int] | None = None
         self.crop_to_aspect_ratio = False
 
@@ -49,8 +49,8 @@ class Stream(abc.ABC):
         """(number, record) as stored, or in an order that follows from the seeds `mix` (int64 [2])."""
 
     @abc.abstractmethod
-    def read(self, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """uint8 [height, width, 3] and the label."""
+    def read(self, record: Any) -> tuple[tf.Tensor, ...]:
+        """uint8 [height, width, 3] and the targets."""
 
     @abc.abstractmethod
     def record_bytes(self) -> int:
@@ -66,7 +66,7 @@ class Stream(abc.ABC):
         return records.shuffle(window, seed=shuffle_seed, reshuffle_each_iteration=False)
 
     def as_dataset(self) -> tf.data.Dataset:
-        """Unbatched (image, label) as stored, that `pipeline` can read in the order of an epoch."""
+        """Unbatched (image, label[, weight]) as stored, that `pipeline` can read in the order of an epoch."""
         dataset = self.stored(None).map(lambda _, record: self.read(record), tf.data.AUTOTUNE)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.count))
         setattr(dataset, _ATTRIBUTE, self)
@@ -83,6 +83,14 @@ class Stream(abc.ABC):
         return tf.ensure_shape(call_python(resized, [image], tf.uint8), (*size, 3))
 
 
+def target_specs(dataset: tf.data.Dataset) -> list[tf.TensorSpec]:
+    """What follows the image in an element: integers become int64, other numbers float32."""
+    return [
+        tf.TensorSpec(spec.shape, tf.int64 if spec.dtype.is_integer and not place else tf.float32)
+        for place, spec in enumerate(dataset.element_spec[1:])
+    ]
+
+
 def stream_of(dataset: tf.data.Dataset) -> Stream:
     """What a dataset was made from, or the dataset itself as a stream."""
     return getattr(dataset, _ATTRIBUTE, None) or Elements(dataset)
@@ -90,23 +98,22 @@ def stream_of(dataset: tf.data.Dataset) -> Stream:
 
 @final
 class Elements(Stream):
-    """Any dataset of (image, label) of known cardinality; a window holds resized images."""
+    """Any dataset of (image, label[, weight]) of known cardinality; a window holds resized images."""
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
-        label = dataset.element_spec[1]
-        dtype = tf.int64 if label.dtype.is_integer else tf.float32
-        super().__init__(int(dataset.cardinality()), tf.TensorSpec(label.shape, dtype))
+        super().__init__(int(dataset.cardinality()), target_specs(dataset))
         self.dataset = dataset
 
     def stored(self, mix: Any) -> tf.data.Dataset:
         """As the dataset yields them, whatever the seeds."""
 
-        def example(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return self._resized(image), tf.cast(label, self.label.dtype)
+        def example(image: tf.Tensor, *targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            cast = (tf.cast(value, spec.dtype) for value, spec in zip(targets, self.targets))
+            return self._resized(image), *cast
 
         return self.dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE).enumerate()
 
-    def read(self, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(self, record: Any) -> tuple[tf.Tensor, ...]:
         """A record is an example."""
         return record
 
@@ -128,7 +135,7 @@ class RecordFiles(Stream):
 
     def __init__(self, files: Sequence[tuple[str, int, int]], parse: Callable, record_bytes: int) -> None:
         paths, skipped, taken = zip(*files)
-        super().__init__(sum(taken), tf.TensorSpec((), tf.int64))
+        super().__init__(sum(taken), [tf.TensorSpec((), tf.int64)])
         self.paths, self.parse = tf.constant(paths), parse
         self.skipped, self.taken = np.asarray(skipped, np.int64), np.asarray(taken, np.int64)
         self._record_bytes = record_bytes or _USUAL_BYTES
@@ -144,10 +151,10 @@ class RecordFiles(Stream):
         options: dict[str, Any] = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
         return files.interleave(self._open, cycle_length=min(_FILES_AT_ONCE, last + 1), **options)
 
-    def read(self, record: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(self, record: Any) -> tuple[tf.Tensor, ...]:
         """Decodes and resizes."""
-        image, label = self.parse(record)
-        return self._resized(image), label
+        image, *targets = self.parse(record)
+        return self._resized(image), *targets
 
     def record_bytes(self) -> int:
         """The mean."""

@@ -131,24 +131,36 @@ class Augment:
         self,
         images: tf.Tensor,
         labels: tf.Tensor,
+        weights: tf.Tensor | None = None,
         *,
         seed: int,
         epoch: tf.Tensor,
         index: tf.Tensor,
-        classes: int,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        classes: int | None = None,
+    ) -> tuple[tf.Tensor, ...]:
         """Mixes neighbours of a batch: float32 images, labels float32 [batch, classes].
 
         Args:
             images: float32 [batch, height, width, 3].
-            labels: Integers [batch], or soft labels [batch, classes].
+            labels: Integers [batch]; or numbers [batch, classes]: soft labels, several labels, targets.
+            weights: Sample weights [batch]. An example counts in a mixture by its weight times its share,
+                so that the loss is the weighted sum of the two losses (exact for cross-entropies and
+                squared errors).
             seed: Integer.
             epoch: int64 [batch].
             index: int64 [batch], the number of each example in the data.
-            classes: Number of classes.
+            classes: Number of classes, for integer labels.
+
+        Returns:
+            Images and labels, and weights if they were given.
         """
+        key = make_key(seed, epoch, index)
         labels = tf.one_hot(labels, classes) if labels.shape.rank == 1 else tf.cast(labels, tf.float32)
-        return self._mix(images, labels, make_key(seed, epoch, index))
+        if weights is None:
+            return self._mix(images, labels, key)
+        weights = tf.cast(weights, tf.float32)[:, None]
+        images, mixed = self._mix(images, tf.concat([labels * weights, weights], 1), key)
+        return images, tf.math.divide_no_nan(mixed[:, :-1], mixed[:, -1:]), mixed[:, -1]
 
     def show(
         self, dataset: tf.data.Dataset, path: str, *, images: int = 8, views: int = 7, seed: int = 0
