@@ -14,7 +14,7 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 
 # An import may only point to an earlier line, or stay inside the same package.
 LEVELS = [
-    ["_checks", "_optional", "_keras_internals", "_surroundings", "_table"],
+    ["_checks", "_optional", "_keras_internals", "_memory", "_surroundings", "_table"],
     ["_tfmot", "_batch_norm", "_plot", "_files"],
     ["schedules", "losses"],
     ["optimizers", "data", "models", "distribute"],

@@ -212,7 +212,7 @@ def test_what_is_no_longer_used_is_given_back(numbers, tmp_path, monkeypatch, ca
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     iterator = iter(pipeline(numbers, 16, image_size=9, cache=cache, augment=augment))  # the rest is gone
     gc.collect()
-    assert len(list(iterator)) == 4 and len(files()) == (cache == "disk")
+    assert len(list(iterator)) == 4 and not files()  # a file without a name does not outlive a kill
     before = {id(item) for item in gc.get_objects() if isinstance(item, Reader)}
     del iterator
     gc.collect()
@@ -229,9 +229,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(numbers, tmp_path, monkeypat
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     assert not list(tmp_path.glob("tfopt-*"))
-    batches = pipeline(numbers, 16, image_size=90, cache="disk")
-    (file,) = tmp_path.glob("tfopt-*")
-    assert file.stat().st_blocks * 512 >= COUNT * 90 * 90 * 3 and len(list(batches)) == 4  # not sparse
+    assert len(list(pipeline(numbers, 16, image_size=90, cache="disk"))) == 4
 
 
 def test_data_that_are_no_single_images_with_labels_are_refused(numbers):

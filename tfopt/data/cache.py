@@ -1,5 +1,6 @@
 """Reads every example once, resized, into memory or into a temporary file, whichever it fits."""
 
+import functools
 import logging
 import math
 import os
@@ -13,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._checks import check_choice, check_integer, message
+from tfopt._memory import free_memory
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
-from tfopt.data.decode import decode, resize, three_channels
+from tfopt.data.decode import resize, three_channels
 from tfopt.data.stream import Stream, stream_of, target_specs
 
 _log = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ def cached(
         image_size: (height, width).
         cache: "memory", "disk" (a temporary file, removed when it is no longer used), None (read and
             resize at every access), or "auto": memory if the pixels take less than a quarter of the
-            memory that is free, else disk if they take less than half of the free disk, else None.
+            memory that is free, else disk if they take less than a quarter of the free disk, else None.
         crop_to_aspect_ratio: Cut the middle instead of stretching.
         directory: Where the file of "disk" goes; None is the system's temporary folder.
 
@@ -70,7 +72,7 @@ def cached(
         _log.info("cache=%r for %d images, %.0f MB", cache, count, needed / 1e6)
     if cache is None:
         if isinstance(source, Files):
-            return Files(source.paths, source.labels, image_size, crop_to_aspect_ratio, source.weights)
+            return source.sized(image_size, crop_to_aspect_ratio)
         return stream_of(dataset).sized(image_size, crop_to_aspect_ratio)
     images, targets = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
     return OnDisk(images, *targets) if isinstance(images, np.memmap) else InMemory(_shared(images), *targets)
@@ -89,11 +91,10 @@ def _read(
     images = _temporary_file(shape, directory) if disk else _aligned(shape)
     specs = target_specs(dataset)
     targets = tuple(np.empty((count, *spec.shape), spec.dtype.as_numpy_dtype) for spec in specs)
-    paths = source.paths if isinstance(source, Files) else ()
 
-    def from_files(start: int) -> None:
+    def from_files(files: Files, start: int) -> None:
         for position in range(start, min(start + _TOGETHER, count)):
-            decode(paths[position], size, crop, out=images[position])
+            files.decoded(position, size, crop, out=images[position])
 
     def from_stream(position: int, example: Any) -> None:
         images[position] = resize(three_channels(example[0]), size, crop)
@@ -102,7 +103,7 @@ def _read(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if isinstance(source, Files):
-            list(pool.map(from_files, range(0, count, _TOGETHER)))
+            list(pool.map(functools.partial(from_files, source), range(0, count, _TOGETHER)))
             return images, source.targets
         examples = enumerate(dataset.as_numpy_iterator())
         while chunk := list(islice(examples, _TOGETHER)):
@@ -150,21 +151,34 @@ def _temporary_file(shape: tuple[int, ...], directory: str | None) -> np.memmap:
     finally:
         os.close(handle)
     images = np.memmap(path, np.uint8, "r+", shape=shape)
-    weakref.finalize(images, os.unlink, path)
+    if os.name == "posix":  # a file without a name is freed with its process, however that ends
+        os.unlink(path)
+    else:
+        weakref.finalize(images, os.unlink, path)
     return images
 
 
 def _choose(needed: int, directory: str | None) -> str | None:
     if needed < free_memory() / 4:
         return "memory"
-    place = os.statvfs(directory or tempfile.gettempdir())
-    return "disk" if needed < place.f_bavail * place.f_frsize / 2 else None
+    folder = directory or tempfile.gettempdir()
+    place = os.statvfs(folder)
+    room = place.f_bavail * place.f_frsize
+    if _limit_of_files() < needed or needed > room / 4:
+        return None
+    _log.warning(
+        "cache='auto' keeps %.1f GB of resized images in a temporary file in %r (%.1f GB free); cache=None "
+        "decodes the images again in each epoch instead",
+        *(needed / 1e9, folder, room / 1e9),
+    )
+    return "disk"
 
 
-def free_memory() -> int:
-    """Bytes of memory that can be used without swapping."""
+def _limit_of_files() -> float:
+    """Bytes that a file of this process may have (`ulimit -f`)."""
     try:
-        with open("/proc/meminfo") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except FileNotFoundError:  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        import resource
+    except ImportError:  # Windows
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return math.inf if limit == resource.RLIM_INFINITY else limit

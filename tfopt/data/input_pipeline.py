@@ -71,8 +71,8 @@ def pipeline(
             several augmented views.
         first_epoch: Number of the first epoch, >= 0.
         cache: "memory" or "disk" (a temporary file) keep the resized images as uint8; None decodes at every
-            access; "auto" takes the first that fits into a quarter of the free memory or half of the free
-            disk, else None.
+            access; "auto" takes the first that fits into a quarter of the free memory (of the container, if
+            it has a limit) or of the free disk, else None.
         crop_to_aspect_ratio: Cut the middle of the images instead of stretching them.
         classes: Number of classes; needed if `augment` mixes images with integer labels.
         drop_remainder: Leave out the last batch if it is smaller.
