@@ -48,7 +48,7 @@ def test_the_command_reports_and_fails_on_findings(tmp_path, capsys):
     from tfopt.cli import main
 
     for name in ("a", "b"):
-        save(tmp_path / "line\nbreak" / f"{name}.png", ord(name))
+        save(tmp_path / "a" / f"line\nbreak{name}.png", ord(name))
         save(tmp_path / "b" / f"{name}.png", 100 + ord(name), mode="L")
     assert main(["data", "check", str(tmp_path)]) == 0
     output = capsys.readouterr()

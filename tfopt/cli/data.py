@@ -17,8 +17,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     check = actions.add_parser(
         "check",
         help="find damaged files, duplicates and leaks",
-        description="Reads every file of a folder once. The exit code is 1 if files are unreadable, or if "
-        "one image lies in several splits or classes; other findings are only reported.",
+        description="Reads every file of a folder once. The exit code is 1 if `load` refuses the folder, if "
+        "files are unreadable, or if one picture lies in several splits or classes, in whatever format; "
+        "other findings are only reported.",
         epilog="Example: tfopt data check photos/",
     )
     check.add_argument("directory", metavar="DIR", help="class/*.jpg, or train/ and test/ with classes below")

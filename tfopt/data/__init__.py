@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tfopt.data.decode import BadImageError
     from tfopt.data.input_pipeline import pipeline
     from tfopt.data.integrity import ImageCheck, check_images
+    from tfopt.data.leaks import Leaks, find_leaks
     from tfopt.data.order import Position
     from tfopt.data.sources import load
 
@@ -24,10 +25,12 @@ _LAZY = {
     "BadImageError": "decode",
     "ImageCheck": "integrity",
     "ImageDataset": "dataset",
+    "Leaks": "leaks",
     "Position": "order",
     "balance": "class_balance",
     "check_images": "integrity",
     "class_weights": "class_balance",
+    "find_leaks": "leaks",
     "load": "sources",
     "pipeline": "input_pipeline",
     "ramped_batches": "batching",
@@ -40,11 +43,13 @@ __all__ = [
     "BadImageError",
     "ImageCheck",
     "ImageDataset",
+    "Leaks",
     "Position",
     "balance",
     "check_images",
     "class_weights",
     "embed_2d",
+    "find_leaks",
     "load",
     "pipeline",
     "ramped_batches",

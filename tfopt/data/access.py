@@ -114,7 +114,12 @@ class InMemory(RandomAccess):
 
     def array(self, index: int) -> np.ndarray:
         """One row of the tensor."""
-        return self.images[index].numpy()
+        return self.pixels[index]
+
+    @functools.cached_property
+    def pixels(self) -> np.ndarray:
+        """The tensor as an array, without a copy. Do not write to it."""
+        return np.asarray(memoryview(self.images))
 
 
 class _Python(RandomAccess):
@@ -142,7 +147,10 @@ class OnDisk(_Python):
 
 @final
 class Files(_Python):
-    """Image files, decoded when they are read and resized if `image_size` is given."""
+    """Image files, decoded when they are read and resized if `image_size` is given.
+
+    `grey_bits`: what 16-bit pixels hold, in all files alike; see `decode`.
+    """
 
     def __init__(
         self,
@@ -151,14 +159,26 @@ class Files(_Python):
         image_size: tuple[int, int] | None = None,
         crop_to_aspect_ratio: bool = False,
         weights: np.ndarray | None = None,
+        grey_bits: int | None = None,
     ) -> None:
         super().__init__(labels, image_size, weights)
+        self.grey_bits = grey_bits
         self.paths = np.asarray(paths, object)
         self.crop_to_aspect_ratio = crop_to_aspect_ratio
 
     def array(self, index: int) -> np.ndarray:
         """Decodes one file."""
-        return decode(self.paths[int(index)], self.image_size, self.crop_to_aspect_ratio)
+        return self.decoded(index, self.image_size, self.crop_to_aspect_ratio)
+
+    def decoded(
+        self, index: int, size: tuple[int, int] | None, crop: bool, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """One file at any size, as `decode` returns it."""
+        return decode(self.paths[int(index)], size, crop, out=out, grey_bits=self.grey_bits)
+
+    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> "Files":
+        """The same files at one size."""
+        return Files(self.paths, self.labels, image_size, crop_to_aspect_ratio, self.weights, self.grey_bits)
 
     def path(self, index: int) -> str:
         """The name of one file."""

@@ -1,15 +1,18 @@
 """One door from an image file to uint8 pixels [height, width, 3], and one error that names a bad file."""
 
+import contextlib
 import os
 import stat
 import struct
+import threading
 import zlib
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfopt._checks import message
+from tfopt.data.bit_depth import brightest, depth_of
 
 MAX_PIXELS = 128 * 2**20
 _HEADER = 2**16  # bytes
@@ -17,7 +20,15 @@ _BINARY = getattr(os, "O_BINARY", 0)  # on Windows
 _SCALABLE = 8  # pixels; of a smaller image, several of libjpeg's scales have the same size
 _SCAN, _FRAMES, _TABLES = 0xDA, (0xC0, 0xC1, 0xC2), (0xE0, 0xDB, 0xC4, 0xDD)  # markers
 _JFIF, _JFIF_LENGTH = 0xE0, 16  # a shorter one is damaged: Pillow refuses it
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_LARGE = 2**24  # pixels from which images are decoded one at a time, as each takes hundreds of MB
+_ONE_AT_A_TIME = threading.Lock()
+_STRIP = 2**22  # pixels that are converted at a time
+_UNKNOWN_KINDS = {  # what has no decoder in Pillow, by the ending of the file, and what to do
+    (".heic", ".heif", ".hif"): "Pillow has no decoder for HEIC: install `pillow-heif`, or convert to JPEG",
+    (".avif",): "this Pillow has no decoder for AVIF: install Pillow 11.3 or newer, or convert to JPEG",
+    (".svg",): "it is a drawing, not pixels: convert it to PNG",
+    (".dcm",): "it is a DICOM file: convert it to PNG, as with `pydicom`",
+}
 
 # What Pillow's parsers raise on damaged files, found by fuzzing them.
 _DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError)
@@ -43,11 +54,12 @@ def decode(
     crop_to_aspect_ratio: bool = False,
     *,
     out: np.ndarray | None = None,
+    grey_bits: int | None = None,
 ) -> np.ndarray:
     """The pixels of an image file, upright, as uint8 [height, width, 3] in [0, 255].
 
-    Grey is repeated, transparency is laid on white, CMYK and palettes are converted, 16-bit grey is
-    scaled to 8 bits, the EXIF orientation is applied. A JPEG that will be made smaller is decoded at
+    Grey is repeated, transparency is laid on white, CMYK and palettes are converted, grey pixels of more
+    than 8 bits are scaled, the EXIF orientation is applied. A JPEG that will be made smaller is decoded at
     the smallest of the scales 1/8, 1/4, 1/2, 1 that still covers `image_size`, which costs less.
 
     Args:
@@ -56,6 +68,8 @@ def decode(
         crop_to_aspect_ratio: Cut the middle of the image instead of stretching it.
         out: Where the pixels go, uint8 [*image_size, 3]; None makes a new array. After an error it may
             hold a part of them.
+        grey_bits: How many bits the pixels of 16-bit grey files have, 8 to 16; brighter ones become white.
+            None takes the smallest of 8, 10, 12, 14, 16 that holds the brightest pixel of the image.
 
     Raises:
         BadImageError: if the file is missing, empty, truncated, not an image, or claims more than
@@ -66,15 +80,38 @@ def decode(
         check_regular(name)
         pixels = _plain_jpeg(name, image_size, crop_to_aspect_ratio, out)
         if pixels is None:
-            pixels = _any_image(name, image_size, crop_to_aspect_ratio)
+            pixels = _any_image(name, image_size, crop_to_aspect_ratio, grey_bits)
     except _DAMAGE as error:
-        empty = os.path.isfile(name) and os.path.getsize(name) == 0
-        raise BadImageError(name, "the file is empty" if empty else str(error) or repr(error)) from error
+        raise BadImageError(name, _reason(name, error)) from error
     if out is None:
         return pixels
     if not np.may_share_memory(pixels, out):
         out[:] = pixels
     return out
+
+
+def _reason(path: str, error: Exception) -> str:
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        return "the file is empty"
+    for endings, advice in _UNKNOWN_KINDS.items():
+        if isinstance(error, UnidentifiedImageError) and path.lower().endswith(endings):
+            return advice
+    return str(error) or repr(error)
+
+
+def open_image(path: str) -> Image.Image:
+    """`Image.open`, with the decoder of `pillow-heif` if it is needed and installed."""
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        if not path.lower().endswith((".heic", ".heif", ".hif", ".avif")):
+            raise
+        try:
+            import pillow_heif
+        except ImportError:
+            raise UnidentifiedImageError(f"cannot identify image file {path!r}") from None
+        pillow_heif.register_heif_opener()
+        return Image.open(path)
 
 
 def check_regular(path: str) -> None:
@@ -83,15 +120,19 @@ def check_regular(path: str) -> None:
         raise OSError("it is not a regular file")
 
 
-def _any_image(path: str, image_size: tuple[int, int] | None, crop: bool) -> np.ndarray:
-    with Image.open(path) as image:
+def _any_image(
+    path: str, image_size: tuple[int, int] | None, crop: bool, grey_bits: int | None
+) -> np.ndarray:
+    with open_image(path) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ValueError(f"its header claims {width} x {height} pixels")
         if image_size is not None:
             image.draft("RGB", (image_size[1], image_size[0]))
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(_resize(_to_rgb(image), image_size, crop))
+        with _ONE_AT_A_TIME if width * height > _LARGE else contextlib.nullcontext():
+            # Before the conversion to three channels, resizing grey gives the same for a third of the memory.
+            plain = _resize(_to_plain(image, grey_bits), image_size, crop)
+            return np.asarray(plain if plain.mode == "RGB" else plain.convert("RGB"))
 
 
 def resize(pixels: np.ndarray, image_size: tuple[int, int], crop_to_aspect_ratio: bool = False) -> np.ndarray:
@@ -165,18 +206,29 @@ def _plain_size(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_plain(image: Image.Image, grey_bits: int | None) -> Image.Image:
+    """Upright RGB or 8-bit grey."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64)
-        depth = 257 if grey.max(initial=0) > 255 else 1
-        image = Image.fromarray((grey // depth).clip(0, 255).astype(np.uint8))
+        return _eight_bits(image, grey_bits)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     image.load()
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")  # which would copy
+
+
+def _eight_bits(image: Image.Image, bits: int | None) -> Image.Image:
+    """Scales grey of more bits, a strip at a time: as one array of int64, 134 megapixels took 3 GB."""
+    bits = bits or depth_of(brightest(image))
+    pixels: np.ndarray = np.empty((image.height, image.width), np.uint8)
+    step = max(_STRIP // image.width, 1)
+    for top in range(0, image.height, step):
+        strip = np.asarray(image.crop((0, top, image.width, min(top + step, image.height))))
+        pixels[top : top + step] = strip.astype(np.int64).clip(0, 2**bits - 1) * 255 // (2**bits - 1)
+    return Image.fromarray(pixels)
 
 
 def _resize(image: Image.Image, image_size: tuple[int, int] | None, crop: bool) -> Image.Image:

@@ -47,7 +47,7 @@ def _add_random_access(digest: Any, source: RandomAccess, root: bytes, content: 
         digest.update(repr((source.image_size, source.crop_to_aspect_ratio)).encode())
         _add_files(digest, source.paths, root, content)
     elif isinstance(source, InMemory):
-        _add_values(digest, source.images.numpy())
+        _add_values(digest, source.pixels)
     elif isinstance(source, OnDisk):
         _add_values(digest, source.images)
 

@@ -1,23 +1,17 @@
 """Lists a folder of images: class/*.jpg, or train/, validation/ and test/ with classes below."""
 
-import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfopt.data.decode import EXTENSIONS
+from tfopt.data.layout import LAYOUT, find_layout
+from tfopt.data.targets import check_names
+from tfopt.data.walk import Walk
 
-_log = logging.getLogger(__name__)
-_SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation"}
-_SPLITS |= {"test": "test"}
-_LAYOUT = (
-    "Expected one sub-folder of images for each class, or `train` (with `validation` and `test` if you "
-    "have them) with such sub-folders inside."
-)
+_SHOWN = 10  # names in a message
 
 
 @dataclass
@@ -33,49 +27,51 @@ class Listing:
         return np.asarray(self.labels, np.int64)
 
 
-def list_folder(directory: str) -> tuple[dict[str, Listing], tuple[str, ...]]:
+@dataclass
+class Folder:
+    """A listed folder: files and root of each split, class names, and sentences about what was decided."""
+
+    splits: dict[str, Listing]
+    roots: dict[str, str]
+    class_names: tuple[str, ...]
+    notes: list[str]
+
+
+def list_folder(directory: str) -> Folder:
     """Finds splits, classes and files, in an order that does not depend on the file system.
 
-    Names that begin with a dot are ignored. Symbolic links are followed, each folder once. Memory:
-    about 150 bytes a file; no file is opened.
-
-    Returns:
-        Split name to `Listing` ("train" alone if the folder has no splits), and the class names.
+    Names that begin with a dot and junk of systems are passed over, companions of images (texts, XML) are
+    too; both are counted in the notes. Symbolic links are followed, each folder once. Files are opened
+    only if their name does not say whether they are images. Memory: about 150 bytes a file.
 
     Raises:
         ValueError: if there are no class folders or no images, fewer than two classes, a class without
-            images, or a split with a class that training does not have.
+            images, a split with a class that training does not have, a link that puts the images of one
+            class into another, or an arrangement that is none of images with classes.
     """
-    folders = _subfolders(directory)
-    split_of = {folder: _SPLITS.get(folder.lower()) for folder in folders}
-    if "train" in split_of.values() and None not in split_of.values():
-        roots = {str(split): os.path.join(directory, folder) for folder, split in split_of.items()}
-        if len(roots) < len(folders):
-            raise ValueError(f"The folder {directory!r} has two folders for one split: {folders}.")
-    else:
-        roots = {"train": directory}
-    names = tuple(_subfolders(roots["train"]))
-    _warn_of_twins(names)
-    listings = {split: _list_split(root, names) for split, root in roots.items()}
+    walk = Walk()
+    layout = find_layout(directory, walk)
+    train = layout.roots["train"]
+    names = tuple(walk.subfolders(train)) if os.path.isdir(train) else ()
+    listings = {split: _list_split(root, names, walk) for split, root in layout.roots.items()}
+    _refuse_mixed_classes(walk, layout.roots)
     _check(directory, names, listings)
-    return listings, names
+    notes = [*layout.notes, *_twins(names), *_notes(walk, listings, names, train)]
+    return Folder(listings, layout.roots, check_names(names), notes)
 
 
-def _warn_of_twins(names: tuple[str, ...]) -> None:
-    counts = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
-    twins = [name for name in names if counts[unicodedata.normalize("NFC", name).casefold()] > 1]
-    if twins:
-        _log.warning("classes whose names differ in case or in the form of an accent only: %s", twins)
-
-
-def _list_split(root: str, names: tuple[str, ...]) -> Listing:
-    unknown = sorted(set(_subfolders(root)) - set(names))
+def _list_split(root: str, names: tuple[str, ...], walk: Walk) -> Listing:
+    unknown = sorted(set(walk.subfolders(root) if os.path.isdir(root) else ()) - set(names))
     if unknown:
-        raise ValueError(f"The folder {root!r} has classes that training does not have: {unknown}.")
+        raise ValueError(
+            f"The folder {root!r} has classes that training does not have: {unknown}. Add images of them to "
+            "the training split, or move these folders elsewhere."
+        )
     listing = Listing()
     for label, name in enumerate(names):
-        for path in walk_files(os.path.join(root, name)):
-            if path.lower().endswith(EXTENSIONS):
+        folder = os.path.join(root, name)
+        for path, image in walk.files(folder) if os.path.isdir(folder) else ():
+            if image:
                 listing.paths.append(os.fsencode(path))
                 listing.labels.append(label)
             else:
@@ -83,41 +79,65 @@ def _list_split(root: str, names: tuple[str, ...]) -> Listing:
     return listing
 
 
-def walk_files(root: str) -> Iterator[str]:
-    """Every visible file below `root`, sorted, following symbolic links without running in circles."""
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield os.path.join(folder, name)
+def _refuse_mixed_classes(walk: Walk, roots: dict[str, str]) -> None:
+    for path, other in walk.shared:
+        if place_of(path, roots)[1] != place_of(other, roots)[1]:
+            raise ValueError(
+                f"{path!r} and {other!r} are one folder because of a symbolic link, but lie in different "
+                "classes. Remove the link."
+            )
 
 
-def split_and_class(directory: str, path: str) -> tuple[str, str]:
-    """The split ("train" if the folder has none) and the class of a file below the folder."""
-    parts = os.path.relpath(path, directory).split(os.sep)
-    split = _SPLITS.get(parts[0].lower()) if len(parts) > 2 else None
-    return (split, parts[1]) if split else ("train", parts[0])
+def place_of(path: str, roots: dict[str, str]) -> tuple[str, str]:
+    """The split and the class of a folder or file."""
+    for split, root in sorted(roots.items(), key=lambda item: -len(item[1])):
+        if path.startswith(root + os.sep):
+            return split, os.path.relpath(path, root).split(os.sep)[0]
+    return "train", ""
 
 
-def _subfolders(directory: str) -> list[str]:
-    if not os.path.isdir(directory):
-        return []
-    with os.scandir(directory) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+def _twins(names: tuple[str, ...]) -> list[str]:
+    counts = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
+    twins = [name for name in names if counts[unicodedata.normalize("NFC", name).casefold()] > 1]
+    return [f"classes whose names differ in case or in the form of an accent only: {twins}"] if twins else []
+
+
+def _notes(walk: Walk, listings: dict[str, Listing], names: tuple[str, ...], train: str) -> list[str]:
+    notes = []
+    with os.scandir(train) as entries:
+        loose = sum(bool(walk.is_image(entry.path)) for entry in entries if entry.is_file())
+    if loose:
+        notes.append(f"passed over {loose} images in {train!r} that lie in no class folder")
+    if junk := walk.passed_over:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in junk.most_common(_SHOWN))
+        notes.append(f"passed over {junk.total()} files or folders that are no images: {kinds}")
+    if walk.links_back:
+        notes.append(f"passed over links to folders that were listed already: {walk.links_back[:_SHOWN]}")
+    if walk.shared:
+        path, other = walk.shared[0]
+        notes.append(f"splits share images: {path!r} and {other!r} are one folder because of a link")
+    for split, listing in listings.items():
+        counts = np.bincount(listing.label_array(), minlength=len(names))
+        absent = [name for name, count in zip(names, counts) if count == 0]
+        single = [name for name, count in zip(names, counts) if count == 1]
+        if absent and not listing.foreign:
+            notes.append(f"{split} has no images of {_some(absent)}")
+        if single and split == "train":
+            notes.append(f"train has one image only of {_some(single)}")
+    return notes
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def _check(directory: str, names: tuple[str, ...], listings: dict[str, Listing]) -> None:
     if not any(listing.paths or listing.foreign for listing in listings.values()):
-        raise ValueError(f"The folder {directory!r} contains no images in class folders. {_LAYOUT}")
+        raise ValueError(f"The folder {directory!r} contains no images in class folders. {LAYOUT}")
     if len(names) < 2:
         raise ValueError(
-            f"The folder {directory!r} has one class only: {list(names)}; a classifier needs two. {_LAYOUT}"
+            f"The folder {directory!r} has one class only: {list(names)}; a classifier needs two. {LAYOUT}"
         )
     check_no_empty_class(listings["train"].labels, listings["train"].foreign, names)
 

@@ -12,6 +12,7 @@ from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._optional import require
 from tfopt.data.access import Files, InMemory, RandomAccess
 from tfopt.data.arrays import from_arrays
+from tfopt.data.bit_depth import grey_bits
 from tfopt.data.catalog import from_tfds
 from tfopt.data.dataset import ImageDataset, image_dataset
 from tfopt.data.decode import BadImageError, decode
@@ -20,6 +21,7 @@ from tfopt.data.split import strata, stratified_split
 from tfopt.data.targets import check_task
 
 _log = logging.getLogger(__name__)
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
 def load(
@@ -84,16 +86,26 @@ def load(
         return image_dataset(_complete(arrays, fractions, seed, _take_arrays), names, **about)
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(message("source", "a folder, 'digits', a TFDS name or arrays", source))
-    name = os.fspath(source)
+    name = os.path.expanduser(os.fspath(source))
     if name == "digits":
         return image_dataset(
             _complete({"train": _digits()}, fractions, seed, _take_arrays), tuple("0123456789"), source=name
         )
     if os.path.isdir(name):
         return _from_folder(name, fractions, seed, on_bad_image == "skip")
+    _refuse_archives(name)
     if os.path.exists(name) or os.path.isabs(name) or name.startswith("."):
         raise ValueError(message("source", "an existing folder", name))
     return from_tfds(name, fractions, data_dir)
+
+
+def _refuse_archives(name: str) -> None:
+    if "://" in name:
+        fix = "Download and unpack it first, as with keras.utils.get_file(origin=URL, extract=True)."
+        raise ValueError(message("source", "a folder or file on this machine", name, fix))
+    if os.path.isfile(name) and name.lower().endswith(_ARCHIVES):
+        fix = "Unpack it first, as with shutil.unpack_archive(file, folder), and pass the folder."
+        raise ValueError(message("source", "a folder, not an archive", name, fix))
 
 
 def _digits() -> InMemory:
@@ -109,12 +121,12 @@ def _described(arrays: Mapping[str, InMemory]) -> str:
 
 
 def _take_arrays(source: InMemory, indices: np.ndarray) -> InMemory:
-    return InMemory(source.images.numpy()[indices], *(values[indices] for values in source.targets))
+    return InMemory(source.pixels[indices], *(values[indices] for values in source.targets))
 
 
 def _take_files(source: Files, indices: np.ndarray) -> Files:
     weights = None if source.weights is None else source.weights[indices]
-    return Files(source.paths[indices], source.labels[indices], weights=weights)
+    return Files(source.paths[indices], source.labels[indices], weights=weights, grey_bits=source.grey_bits)
 
 
 def _complete(
@@ -129,21 +141,27 @@ def _complete(
 
 
 def _from_folder(directory: str, fractions: dict[str, float], seed: int, skip: bool) -> ImageDataset:
-    listings, names = list_folder(directory)
-    skipped: list[str] = []
-    splits = {}
-    for split, listing in listings.items():
+    folder = list_folder(directory)
+    names, notes, skipped = folder.class_names, folder.notes, []  # type: ignore[var-annotated]
+    for split, listing in folder.splits.items():
         if skip:
             skipped += _drop_bad(listing)
             check_no_empty_class(listing.labels if split == "train" else [*range(len(names))], [], names)
         elif listing.foreign:
-            raise BadImageError(listing.foreign[0], "its name is not that of an image")
-        splits[split] = Files(np.array(listing.paths, object), listing.label_array())
+            raise BadImageError(listing.foreign[0], "it is neither an image nor a text")
+    bits = grey_bits([path for listing in folder.splits.values() for path in listing.paths])
+    if bits not in (None, 16):
+        notes.append(f"pixels of 16-bit files go up to {2**bits - 1} at most: taken for {bits}-bit images")
+    splits = {
+        split: Files(np.array(listing.paths, object), listing.label_array(), grey_bits=bits)
+        for split, listing in folder.splits.items()
+    }
     if skipped:
-        _log.warning("left out %d files that are not readable images, such as %r", len(skipped), skipped[0])
-    return image_dataset(
-        _complete(splits, fractions, seed, _take_files), names, skipped=tuple(skipped), source=directory
-    )
+        notes.append(f"left out {len(skipped)} files that are not readable images, such as {skipped[0]!r}")
+    for note in notes:
+        _log.warning("%s: %s", directory, note)
+    about = {"skipped": tuple(skipped), "source": directory, "notes": tuple(notes)}
+    return image_dataset(_complete(splits, fractions, seed, _take_files), names, **about)
 
 
 def _drop_bad(listing: Listing) -> list[str]:
