@@ -1,8 +1,7 @@
 """Checks of the arguments that every optimizer has, and of the gradients and states it is given."""
 
 import inspect
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -130,52 +129,3 @@ def check_shapes(grads: Sequence[Any], variables: Sequence[Any]) -> None:
                 f"A gradient must have the shape of its variable. Received: shape={tuple(grad.shape)} "
                 f"for `{variable.name}` of shape {tuple(variable.shape)}."
             )
-
-
-def own_part(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The end of a saved state if that fits: then the rest is of a wrapper that is no longer there.
-
-    `compile` puts Keras's `LossScaleOptimizer` around an optimizer where the global policy is mixed_float16,
-    and saves it with the model as if there were only the optimizer.
-    """
-    variables = optimizer.variables
-    others = len(store.keys()) - len(variables)
-    if others <= 0 or not optimizer.built:
-        return store
-    own = {str(index): store[str(index + others)] for index in range(len(variables))}
-    fits = all(tuple(own[str(i)].shape) == tuple(variable.shape) for i, variable in enumerate(variables))
-    return own if fits else store
-
-
-def holds_state(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> bool:
-    """Whether a saved state fits: as many arrays as variables, each of the right shape.
-
-    False for one that was saved before the optimizer was built: it holds what every new one starts with.
-    False, with a warning, if this optimizer is not built and has no place for it.
-    """
-    variables = optimizer.variables
-    if len(store.keys()) < len(variables) and not np.any(store["0"]):  # the number of updates
-        new = type(optimizer).from_config(optimizer.get_config())
-        if len(store.keys()) == len(new.variables):
-            return False
-    if not optimizer.built and len(store.keys()) != len(variables):
-        # As Keras has it: `load_weights` is mostly called for the weights of the model.
-        warnings.warn(
-            f"The saved state of `{optimizer.name}` was not loaded, because it is not built. To train on "
-            "from it, call `optimizer.build(model.trainable_variables)` first.",
-            stacklevel=3,
-        )
-        return False
-    if len(store.keys()) != len(variables):
-        raise ValueError(
-            f"The saved state holds {len(store.keys())} arrays, but `{optimizer.name}` has {len(variables)} "
-            "variables. It was saved by another optimizer or with other options."
-        )
-    for index, variable in enumerate(variables):
-        shape = tuple(store[str(index)].shape)
-        if shape != tuple(variable.shape):
-            raise ValueError(
-                f"The saved state does not fit `{optimizer.name}`: `{variable.name}` has shape "
-                f"{tuple(variable.shape)}, the saved array {index} has {shape}. Nothing was loaded."
-            )
-    return True

@@ -15,8 +15,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers import _arguments, _clipping, _ema, _rows
-from tfopt.optimizers._slots import Slot, create_slot, create_slots, create_state, slot_dtype
+from tfopt.optimizers import _arguments, _clipping, _ema, _rows, _saved
+from tfopt.optimizers._slots import Slot, create_slot, create_slots, create_state, path_of, state_dtype
 from tfopt.optimizers._update import Scalars, Updater, handle, target_of
 
 Tensors = tuple[tf.Tensor, ...]
@@ -37,8 +37,9 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         ema_overwrite_frequency: Int >= 1 or None, in steps. How often the average replaces the weights.
         loss_scale_factor: Float > 0 or None. The loss is multiplied, the gradients divided by it.
         gradient_accumulation_steps: None. Use `tfopt.optimizers.GradientAccumulation` instead.
-        undecayed: Indices of the variables without weight decay: what `exclude_from_weight_decay`
-            resolved to, stored so that a saved optimizer keeps it.
+        undecayed: Indices of the variables without weight decay, or before `build` a dictionary of `names`
+            (patterns) and `paths`: what `exclude_from_weight_decay` said, stored so that a saved or copied
+            optimizer keeps it.
         name: String or None.
     """
 
@@ -60,7 +61,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         ema_overwrite_frequency: int | None = None,
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: None = None,
-        undecayed: Sequence[int] | None = None,
+        undecayed: Sequence[int] | Mapping[str, Sequence[str]] | None = None,
         name: str | None = None,
     ):
         _arguments.no_accumulation(gradient_accumulation_steps)
@@ -80,8 +81,14 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             ),
             name=name,
         )
-        self.undecayed = None if undecayed is None else tuple(undecayed)
+        early = isinstance(undecayed, Mapping)
+        self.undecayed = None if undecayed is None or early else tuple(undecayed)
+        self._excluded: dict[str, list[str]] = {}
+        if early:
+            self.exclude_from_weight_decay(var_names=undecayed.get("names"))
+            self._excluded = {key: list(undecayed.get(key) or ()) for key in ("names", "paths")}
         self._updater = Updater(self)
+        self._waiting: Sequence[Any] | None = None
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -138,17 +145,29 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
 
     def build(self, variables: Sequence[Any]) -> None:
         """Creates the state, outside of any graph: `fit` builds while it traces the training step."""
-        if self.built:
+        if self.built and not _saved.has_no_variables(self):
             return
-        _arguments.check_indices("undecayed", self.undecayed or (), len(variables))
+        if variables:
+            _arguments.check_indices("undecayed", self.undecayed or (), len(variables))
         with tf.init_scope():
             super().build(variables)
+            if not variables:
+                return
             self._slots = create_slots(self, variables, self.slots)
-            self._state = create_state(self, self.state, slot_dtype(variables[0]))
+            self._state_dtype = state_dtype(variables)
+            self._state = create_state(self, self.state, self._state_dtype)
         if self.undecayed is None:
-            self.undecayed = tuple(i for i, v in enumerate(variables) if not self._use_weight_decay(v))
+            paths = self._excluded.get("paths", ())
+            self.undecayed = tuple(
+                index
+                for index, variable in enumerate(variables)
+                if path_of(variable) in paths or not self._use_weight_decay(variable)
+            )
         decays = [None if i in self.undecayed else self.weight_decay for i in range(len(variables))]
         self.set_groups([(1.0, decay) for decay in decays])
+        if self._waiting:  # weights that a `.h5` file held for variables which only `fit` brings
+            with tf.init_scope():
+                self.set_weights(self._waiting)
 
     def set_groups(self, groups: Sequence[tuple[float, float | None]]) -> None:
         """Sets (learning rate multiplier, weight decay) of every variable. Used by `ParameterGroups`."""
@@ -159,6 +178,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         if self.built:
             raise ValueError("`exclude_from_weight_decay` must be called before the optimizer is built.")
         super().exclude_from_weight_decay(var_list, var_names)
+        paths = [path_of(variable) for variable in var_list or ()]
+        self._excluded = {"names": list(var_names or ()), "paths": paths}
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates the variables; `grads` are those of this replica, one per variable or None."""
@@ -167,6 +188,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             known = trainable_variables is None
             trainable_variables = list(self._trainable_variables if known else trainable_variables)
             grads = _arguments.as_tensors(grads, trainable_variables)
+            if _saved.has_no_variables(self):
+                self.build(trainable_variables)
         if self.loss_scale_factor is not None:  # Keras divides by it, which slices cannot
             grads = [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         # At the end of a dataset of unknown length, Keras runs the step once more without data: what
@@ -185,6 +208,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             self.learning_rate,
             self._iterations + 1,
             {name: handle(variable) for name, variable in self._state.items()},
+            self._state_dtype,
         )
         if self.use_ema:
             pairs = list(zip(self._trainable_variables, self._model_variables_moving_average))
@@ -211,10 +235,14 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
     def learning_rate(self, learning_rate: Any) -> None:
         keras.optimizers.Optimizer.learning_rate.fset(self, _arguments.new_learning_rate(learning_rate))
 
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets all of `variables`; what a `.h5` file holds waits for the variables of the first `fit`."""
+        self._waiting = _saved.set_weights(self, weights)
+
     def load_own_variables(self, store: Any) -> None:
         """Loads a saved state, of the same Keras optimizer too; one that does not fit changes nothing."""
-        store = _arguments.own_part(self, store)
-        if _arguments.holds_state(self, store):
+        store = _saved.own_part(self, store)
+        if _saved.holds_state(self, store):
             super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
@@ -223,6 +251,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         del config["gradient_accumulation_steps"]
         if self.undecayed:
             config["undecayed"] = list(self.undecayed)
+        elif self.undecayed is None and any(self._excluded.values()):
+            config["undecayed"] = self._excluded
         return config | _arguments.own_config(self, config)
 
 
@@ -231,4 +261,5 @@ def ema_values(optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) 
     if not optimizer.use_ema:
         return None
     averages = optimizer._model_variables_moving_average
-    return [tf.convert_to_tensor(averages[optimizer._get_variable_index(v)]) for v in variables]
+    pairs = [(variable, averages[optimizer._get_variable_index(variable)]) for variable in variables]
+    return [tf.convert_to_tensor(variable if own is None else own) for variable, own in pairs]

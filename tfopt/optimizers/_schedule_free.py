@@ -61,7 +61,11 @@ class ScheduleFree(RuleOptimizer, abc.ABC):
         beta = self._interpolation
         averages = []
         for variable in variables:
-            z = tf.convert_to_tensor(self._slots[self._get_variable_index(variable)][0])
+            slots = self._slots[self._get_variable_index(variable)]
+            if not slots:  # a scale of float8 training, which is overwritten
+                averages.append(tf.convert_to_tensor(variable))
+                continue
+            z = tf.convert_to_tensor(slots[0])
             y = tf.cast(tf.convert_to_tensor(variable), z.dtype)
             averages.append(tf.cast((y - (1 - beta) * z) / beta, variable.dtype))
         return averages

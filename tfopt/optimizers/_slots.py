@@ -30,6 +30,17 @@ def slot_dtype(variable: Any) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+def is_overwritten(variable: Any) -> bool:
+    """Whether the "gradient" of a variable is its next value, as Keras has it for the scales of float8."""
+    return bool(getattr(variable, "overwrite_with_gradient", False))
+
+
+def state_dtype(variables: Sequence[Any]) -> str:
+    """Type of what all variables have in common: the widest of their slots."""
+    dtypes = [slot_dtype(variable) for variable in variables] or [keras.backend.floatx()]
+    return "float64" if "float64" in dtypes else dtypes[0]
+
+
 def path_of(variable: Any) -> str:
     """Where a variable is in its model; TensorFlow's have a name only."""
     return variable.path if isinstance(variable, keras.Variable) else variable.name
@@ -38,18 +49,21 @@ def path_of(variable: Any) -> str:
 def create_slots(
     optimizer: keras.optimizers.Optimizer, variables: Sequence[Any], slots: Sequence[Slot]
 ) -> list[list[keras.Variable]]:
-    """The slots of every variable; created one variable after the other, `apart` slots at the end."""
+    """The slots of every variable; created one variable after the other, `apart` slots at the end.
+
+    As in Keras, variables that their gradient overwrites (the scales of float8 training) have none.
+    """
     together = [slot for slot in slots if not slot.apart]
     created: list[dict[str, keras.Variable]] = [{} for _ in variables]
     for group in [together, *([slot] for slot in slots if slot.apart)]:
         for variable, own in zip(variables, created):
-            for slot in group:
+            for slot in group if not is_overwritten(variable) else ():
                 shape = tuple(variable.shape)
                 shape = slot.shape(shape) if slot.shape else shape
                 own[slot.name] = create_slot(
                     optimizer, variable, slot.name, _first_value(variable, slot.initial), shape
                 )
-    return [[own[slot.name] for slot in slots] for own in created]
+    return [[own[slot.name] for slot in slots] if own else [] for own in created]
 
 
 def create_state(
@@ -82,8 +96,17 @@ def create_slot(
 
 def _first_value(variable: Any, initial: Any) -> Callable[..., tf.Tensor]:
     def first_value(shape: Any, dtype: Any = None) -> tf.Tensor:
+        if callable(initial) and not _is_initialized(variable):
+            return tf.zeros(shape, dtype)  # the first step of every such rule overwrites it
         if callable(initial):
             return tf.cast(initial(tf.cast(tf.convert_to_tensor(variable), dtype)), dtype)
         return tf.constant(initial, dtype, shape)
 
     return first_value
+
+
+def _is_initialized(variable: Any) -> bool:
+    """False while the training step is traced that creates the variable: it gets its value afterwards."""
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    first = value.values[0] if hasattr(value, "values") else value  # of the first replica
+    return bool(first.is_initialized())

@@ -70,6 +70,7 @@ class Updater:
         learning_rate: Any,
         step: tf.Tensor,
         state: dict[str, tf.Tensor],
+        state_dtype: str,
     ) -> None:
         """One step. `groups`: learning rate multiplier, weight decay of each variable; `state`: handles."""
 
@@ -84,18 +85,21 @@ class Updater:
         keys = [(target.slot_dtype, *group) for target, group in zip(targets, groups)]
         shared = {key: scalars_of(*key) for key in dict.fromkeys(keys)}
         if state:
-            scalars = scalars_of(targets[0].slot_dtype, 1.0, None)
-            further = self._reduce(targets, grads, scalars, state)
+            scalars = scalars_of(state_dtype, 1.0, None)
+            further = self._reduce(targets, grads, scalars, state, state_dtype)
             for key, scalars in shared.items():
                 scalars.update({name: tf.cast(value, key[0]) for name, value in further.items()})
         for target, grad, key in zip(targets, grads, keys):
             self._update(target, grad, shared[key])
 
     def _reduce(
-        self, targets: list[Target], grads: list[Any], scalars: Scalars, state: dict[str, tf.Tensor]
+        self,
+        targets: list[Target],
+        grads: list[Any],
+        scalars: Scalars,
+        state: dict[str, tf.Tensor],
+        dtype: str,
     ) -> Scalars:
-        dtype = targets[0].slot_dtype
-
         def cast(values: Any) -> Any:
             return tf.nest.map_structure(lambda value: tf.cast(value, dtype), values)
 

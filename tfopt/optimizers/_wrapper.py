@@ -14,8 +14,11 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
-from tfopt.optimizers import _arguments, _rows
+from tfopt.optimizers import _arguments, _rows, _saved
+from tfopt.optimizers._kernels import assign
 from tfopt.optimizers._rule import RuleOptimizer, ema_values
+from tfopt.optimizers._slots import is_overwritten
+from tfopt.optimizers._update import handle
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
@@ -43,6 +46,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         )
         optimizer.loss_scale_factor = None
         self.inner_optimizer = optimizer
+        self._waiting: Sequence[Any] | None = None
 
     @abc.abstractmethod
     def step(self, grads: list[Any], variables: list[Any]) -> None:
@@ -58,20 +62,34 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
 
     def build(self, variables: Sequence[Any]) -> None:
         """Builds the inner optimizer, then the own state."""
-        if self.built:
+        if self.built and not _saved.has_no_variables(self):
             return
         with tf.init_scope():
+            if _saved.has_no_variables(self.inner_optimizer):
+                self.inner_optimizer.built = False
             self.inner_optimizer.build(variables)
             super().build(variables)
+            if not variables:
+                return
             self.build_own(variables)
+            if self._waiting:  # see `RuleOptimizer.build`
+                self.set_weights(self._waiting)
         if self.sums_gradients:
             skip_all_reduce(self.inner_optimizer)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates the variables; `grads` are those of this replica, one per variable or None."""
         _arguments.check_context()
-        if not self.built:
-            self.build(list(trainable_variables))
+        if len(grads) == 0:  # as in Keras
+            return
+        if trainable_variables is None and not self.built:
+            raise ValueError(
+                "`apply` without `trainable_variables` needs a built optimizer. Call "
+                "`optimizer.build(model.trainable_variables)` first."
+            )
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            self.build(trainable_variables)
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         self._check_variables_are_known(variables)
         grads = _arguments.as_tensors(grads, variables)
@@ -79,13 +97,35 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         _arguments.check_shapes(grads, variables)
         # The reason is the same as in RuleOptimizer.apply: no step without data.
         with tf.control_dependencies([_rows.gate(grads)]):
+            grads, variables = self._split(grads, variables)
             # Keras's adaptive optimizers square duplicate rows before they add them; merged ones are right.
             grads = [_rows.merged(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
             if self.loss_scale_factor is not None:
                 grads = [_rows.scaled(grad, 1 / self.loss_scale_factor) for grad in grads]
-            if self.sums_gradients:
+            if self.sums_gradients and variables:
                 grads = [grad for grad, _ in self._all_reduce_sum_gradients(list(zip(grads, variables)))]
-            self.step(grads, variables)
+            if variables:
+                self.step(grads, variables)
+
+    def overwrite(self, pairs: list[Any]) -> None:
+        """Takes (next value, variable) of the variables that are not trained: the scales of float8.
+
+        They are neither scaled nor averaged nor given to the rule.
+        """
+        if isinstance(self.inner_optimizer, OptimizerWrapper):
+            self.inner_optimizer.overwrite(pairs)
+            return
+        for value, variable in pairs:
+            assign(handle(variable), value)
+
+    def _split(self, grads: list[Any], variables: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Hands on what overwrites; returns the others."""
+        pairs = list(zip(grads, variables))
+        direct = [pair for pair in pairs if is_overwritten(pair[1])]
+        if direct:
+            self.overwrite([(_largest(value), variable) for value, variable in direct])
+        trained = [pair for pair in pairs if not is_overwritten(pair[1])]
+        return [grad for grad, _ in trained], [variable for _, variable in trained]
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
@@ -127,10 +167,14 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         """Of the inner optimizer."""
         self.inner_optimizer.finalize_variable_values(var_list)
 
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets all of `variables`, those of the inner optimizer too."""
+        self._waiting = _saved.set_weights(self, weights)
+
     def load_own_variables(self, store: Any) -> None:
         """Loads a saved state; one that does not fit changes nothing."""
-        store = _arguments.own_part(self, store)
-        if _arguments.holds_state(self, store):
+        store = _saved.own_part(self, store)
+        if _saved.holds_state(self, store):
             super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
@@ -146,6 +190,22 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         return cls(**{**config, "optimizer": inner})
 
 
+def _largest(value: tf.Tensor) -> tf.Tensor:
+    """The largest over the replicas, which must stay equal."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return value
+    values = tf.distribute.get_replica_context().all_gather(tf.expand_dims(value, 0), axis=0)
+    return tf.reduce_max(values, axis=0)
+
+
+def chain_of(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """An optimizer and all optimizers inside it, those of a `MultiOptimizer` too."""
+    inside = [optimizer.inner_optimizer] if hasattr(optimizer, "inner_optimizer") else []
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        inside = list(optimizer.optimizers)
+    return [optimizer, *(each for inner in inside for each in chain_of(inner))]
+
+
 def core_of(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """The optimizer inside all wrappers, Keras's loss scaling included."""
     while isinstance(optimizer, OptimizerWrapper | keras.optimizers.LossScaleOptimizer):
@@ -155,9 +215,8 @@ def core_of(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer
 
 def skip_all_reduce(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes an optimizer, and all below it, take its gradients as already summed over the replicas."""
-    optimizer._all_reduce_sum_gradients = list
-    if isinstance(optimizer, OptimizerWrapper):
-        skip_all_reduce(optimizer.inner_optimizer)
+    for each in chain_of(optimizer):
+        each._all_reduce_sum_gradients = list
 
 
 def moves_weights(wrapper: OptimizerWrapper) -> None:

@@ -61,7 +61,8 @@ class Lookahead(OptimizerWrapper):
 
     def build_own(self, variables: Any) -> None:
         """Creates the slow weights."""
-        self._slow = [slots[0] for slots in create_slots(self, variables, [Slot("slow", tf.identity)])]
+        slots = create_slots(self, variables, [Slot("slow", tf.identity)])
+        self._slow = [own[0] if own else None for own in slots]
 
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """The inner step; after every `sync_period` updates the step back."""
@@ -73,14 +74,19 @@ class Lookahead(OptimizerWrapper):
         due = tf.logical_and(after > before, tf.equal(after % self.sync_period, 0))
         tf.cond(due, self._synchronise, tf.no_op)
 
+    def _pairs(self) -> list[Any]:
+        """Fast and slow weights; the scales of float8 training have no slow ones."""
+        pairs = zip(self._trainable_variables, self._slow)
+        return [(variable, slow) for variable, slow in pairs if slow is not None]
+
     def _start(self) -> tf.Operation:
         """Weights may have been loaded since the slow weights were created."""
-        for variable, slow in zip(self._trainable_variables, self._slow):
+        for variable, slow in self._pairs():
             assign(handle(slow), tf.cast(read(handle(variable), variable.dtype), slow.dtype))
         return tf.no_op()
 
     def _synchronise(self) -> tf.Operation:
-        for variable, slow in zip(self._trainable_variables, self._slow):
+        for variable, slow in self._pairs():
             dtype = slot_dtype(variable)
             old = read(handle(slow), dtype)
             new = old + self.slow_step * (tf.cast(read(handle(variable), variable.dtype), dtype) - old)
