@@ -126,3 +126,49 @@ def test_a_model_trained_with_loss_scaling_loads_and_goes_on_without(tmp_path, m
     for old, new in zip(model.optimizer.inner_optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(old, new)
     loaded.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: to.GradientAccumulation(to.LazyAdam(), 2), "must not wrap `LazyAdam`"),
+        (lambda: to.GradientAccumulation(to.Cautious(to.LazyAdam()), 2), "must not wrap `LazyAdam`"),
+        (lambda: to.Cautious(to.Lookahead(to.Adam())), "must not wrap a `Lookahead`"),
+        (lambda: to.Cautious(keras.optimizers.Adam(gradient_accumulation_steps=2)), "accumulation_steps"),
+        (lambda: to.AdaptiveGradientClipping(to.GradientAccumulation(to.SGD(), 2)), "clipped alone"),
+        (
+            lambda: to.GradientAccumulation(keras.optimizers.Adam(gradient_accumulation_steps=2), 2),
+            "single call",
+        ),
+    ],
+)
+def test_wrappers_refuse_what_would_change_the_meaning(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_wrappers_take_names_and_configs_as_compile_does():
+    assert type(to.Lookahead("adam").inner_optimizer) is keras.optimizers.Adam
+    assert type(to.Lookahead("tfopt>Lion").inner_optimizer) is to.Lion
+    config = keras.optimizers.serialize(to.AdamW(0.5))
+    assert float(to.GradientAccumulation(config, 2).learning_rate) == 0.5
+    with pytest.raises(TypeError, match=r"Make one of the class: Adam\(\)"):
+        to.Lookahead(to.Adam)
+    with pytest.raises(ValueError, match="Could not interpret|Could not deserialize|Unknown"):
+        to.Lookahead("no optimizer")
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+@pytest.mark.parametrize("gradient", [float("nan"), float("inf"), 1e20])
+def test_soap_survives_gradients_that_no_decomposition_takes(gradient, run_eagerly):
+    optimizer, weight = to.SOAP(0.01), keras.Variable(np.ones((3, 2), "float32"))
+    optimizer.build([weight])
+
+    @tf.function(input_signature=[tf.TensorSpec(None)])
+    def step(grad):
+        optimizer.apply([grad], [weight])
+
+    apply = step.python_function if run_eagerly else step
+    for value in (1.0, gradient, 1.0, 1.0):
+        apply(tf.fill((3, 2), value))
+    assert int(optimizer.iterations) == 4

@@ -17,7 +17,10 @@ class Side(NamedTuple):
         """The side after one gradient, and the new order of the basis vectors (None without a basis)."""
         if self.covariance.shape.rank == 0:
             return self, None
-        covariance = mix(self.covariance, gram, beta)
+        # A gradient that is not finite, or too large to be squared, says nothing of directions, and no
+        # decomposition takes it.
+        usable = tf.reduce_all(tf.math.is_finite(gram))
+        covariance = mix(self.covariance, tf.where(usable, gram, self.covariance), beta)
         size = covariance.shape[0]
 
         def first() -> tuple[tf.Tensor, tf.Tensor]:

@@ -22,7 +22,10 @@ def set_weights(optimizer: keras.optimizers.Optimizer, weights: Sequence[Any]) -
         raise ValueError(
             "`set_weights` needs a built optimizer. Call `optimizer.build(model.trainable_variables)` first."
         )
-    variables, weights = optimizer.variables, [np.array(weight) for weight in weights]  # h5py's are lazy
+    variables, weights = (
+        optimizer.variables,
+        [np.asarray(weight) for weight in weights],
+    )  # those of h5py are lazy
     if len(weights) > len(variables) and has_no_variables(optimizer):
         for variable, weight in zip(optimizer._variables, weights):  # the number of updates and the rate
             variable.assign(weight)

@@ -104,7 +104,7 @@ class Updater:
             return tf.nest.map_structure(lambda value: tf.cast(value, dtype), values)
 
         wanted = list(zip(targets, grads)) if self.optimizer.reduces_values else []
-        dense = [_dense_gradient(grad, target) for target, grad in wanted]
+        dense = [tf.ensure_shape(_dense_gradient(grad, target), target.shape) for target, grad in wanted]
         values = [values_of(target) for target, _ in wanted]
         params, slots = [param for param, _ in values], [old for _, old in values]
         now = {name: read(resource, dtype) for name, resource in state.items()}
@@ -124,6 +124,8 @@ class Updater:
             self._rows(target, grad, scalars)
             return
         grad = _dense_gradient(grad, target)
+        if not grad.shape.is_fully_defined():  # some gathers in a graph lose it; rules may ask for it
+            grad = tf.ensure_shape(grad, target.shape)
         compiled = self._pays_to_compile(target)
         fused = self.optimizer.has_kernel and target.dtype == target.slot_dtype and not inside_xla()
         if fused and not (compiled and self.optimizer.several_passes):

@@ -32,7 +32,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
     """
 
     def __init__(self, optimizer: Any, *, loss_scale_factor: float | None = None, name: str | None = None):
-        _checks.check_instance("optimizer", optimizer, keras.optimizers.Optimizer)
+        optimizer = _as_optimizer(optimizer)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError(
                 "`optimizer` must not be a `LossScaleOptimizer`: it has to see the gradients first. "
@@ -188,6 +188,37 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         """The reverse of `get_config`."""
         inner = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
         return cls(**{**config, "optimizer": inner})
+
+
+def _as_optimizer(value: Any) -> keras.optimizers.Optimizer:
+    """An optimizer; a name or a config becomes one, as in `compile`."""
+    if isinstance(value, str | dict):
+        return keras.optimizers.get(value)
+    fix = ""
+    if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer):
+        fix = f"Make one of the class: {value.__name__}()."
+    elif type(value).__module__.startswith(("tf_keras", "keras.src.legacy", "tensorflow.python.keras")):
+        fix = "It belongs to Keras 2. Use the optimizer of the same name in `keras.optimizers` (Keras 3)."
+    return _checks.check_instance("optimizer", value, keras.optimizers.Optimizer, fix)
+
+
+def refuse_inside(
+    wrapper: keras.optimizers.Optimizer, optimizer: keras.optimizers.Optimizer, kinds: tuple, reason: str
+) -> None:
+    """Refuses a wrapper that must not be inside this one, at any depth; `reason` ends in the way out."""
+    outer = type(wrapper).__name__
+    for each in chain_of(optimizer):
+        if isinstance(each, kinds):
+            raise ValueError(
+                f"`{outer}` must not wrap a `{type(each).__name__}`: {reason} "
+                f"Received: optimizer={type(optimizer).__name__}(...)."
+            )
+        if each.gradient_accumulation_steps:
+            raise ValueError(
+                f"`{outer}` must not wrap an optimizer with `gradient_accumulation_steps`: it would act on "
+                "the gradient of a single call. Use tfopt.optimizers.GradientAccumulation around "
+                f"`{outer}` instead."
+            )
 
 
 def _largest(value: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,8 @@ from tfopt.optimizers._kernels import read
 from tfopt.optimizers._matrix import input_axes
 from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._update import handle
-from tfopt.optimizers._wrapper import OptimizerWrapper
+from tfopt.optimizers._wrapper import OptimizerWrapper, refuse_inside
+from tfopt.optimizers.gradient_accumulation import GradientAccumulation
 
 
 @keras.saving.register_keras_serializable(package="tfopt")
@@ -31,7 +32,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         **base_options: `name`.
 
     Raises:
-        ValueError: If a number is out of its bounds or not finite.
+        ValueError: If a number is out of its bounds or not finite, or if the inner optimizer accumulates
+            gradients.
 
     Example:
         >>> optimizer = tfopt.optimizers.AdaptiveGradientClipping(keras.optimizers.SGD(1.0), clip_factor=0.1)
@@ -50,6 +52,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         self, optimizer: Any, clip_factor: float = 0.01, epsilon: float = 0.001, **base_options: Any
     ):
         super().__init__(optimizer, **base_options)
+        reason = "each part of its gradient would be clipped alone. Put it outside: GradientAccumulation("
+        refuse_inside(
+            self, self.inner_optimizer, (GradientAccumulation,), f"{reason}{type(self).__name__}(...), n)."
+        )
         self.clip_factor = _arguments.positive("clip_factor", clip_factor)
         self.epsilon = _arguments.positive("epsilon", epsilon)
 

@@ -8,8 +8,9 @@ import tensorflow as tf
 from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._update import handle
-from tfopt.optimizers._wrapper import OptimizerWrapper, moves_weights
+from tfopt.optimizers._wrapper import OptimizerWrapper, moves_weights, refuse_inside
 from tfopt.optimizers.gradient_accumulation import GradientAccumulation
+from tfopt.optimizers.lookahead import Lookahead
 
 
 @keras.saving.register_keras_serializable(package="tfopt")
@@ -30,7 +31,8 @@ class Cautious(OptimizerWrapper):
 
     Raises:
         ValueError: If the inner optimizer averages its weights (`use_ema`, Schedule-Free), which the
-            correction would contradict, or accumulates: its step is not one of the last gradient alone.
+            correction would contradict, accumulates, so that its step is not one of the last gradient alone,
+            or holds a `Lookahead`, whose slow weights would miss the correction.
 
     Example:
         >>> optimizer = tfopt.optimizers.Cautious(keras.optimizers.SGD(0.1, momentum=0.9))
@@ -51,15 +53,12 @@ class Cautious(OptimizerWrapper):
     def __init__(self, optimizer: Any, **base_options: Any):
         super().__init__(optimizer, **base_options)
         moves_weights(self)
-        inner = optimizer
-        while isinstance(inner, OptimizerWrapper):
-            if isinstance(inner, GradientAccumulation):
-                raise ValueError(
-                    "`Cautious` must not wrap a `GradientAccumulation`, whose step is that of several "
-                    f"gradients. Received: optimizer={type(optimizer).__name__}(...). Put it inside: "
-                    "GradientAccumulation(Cautious(optimizer), steps)."
-                )
-            inner = inner.inner_optimizer
+        reason = (
+            "its step is that of several gradients. Put it outside: GradientAccumulation(Cautious(...), n)."
+        )
+        refuse_inside(self, self.inner_optimizer, (GradientAccumulation,), reason)
+        reason = "the correction would move the weights away from its slow ones. Put it outside: Lookahead("
+        refuse_inside(self, self.inner_optimizer, (Lookahead,), f"{reason}Cautious(...)).")
 
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """The inner step, then its correction."""
