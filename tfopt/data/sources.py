@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,9 @@ from tfopt.data.catalog import from_tfds
 from tfopt.data.dataset import ImageDataset, image_dataset
 from tfopt.data.decode import BadImageError, decode
 from tfopt.data.folder import Listing, check_no_empty_class, list_folder
+from tfopt.data.labeled_files import from_table
 from tfopt.data.split import strata, stratified_split
+from tfopt.data.table import ENDINGS, Table, is_frame, read_frame, read_table
 from tfopt.data.targets import check_task
 
 _log = logging.getLogger(__name__)
@@ -34,6 +36,11 @@ def load(
     class_names: tuple[str, ...] | None = None,
     data_dir: str | None = None,
     task: str | None = None,
+    image_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    split_column: str | None = None,
+    weight_column: str | None = None,
+    separator: str | None = None,
 ) -> ImageDataset:
     """Loads images with classes and divides them into train, validation and test.
 
@@ -46,6 +53,8 @@ def load(
 
             - a folder with one sub-folder of images for each class, or with `train`, and `validation`
               and `test` if they exist, with such sub-folders inside;
+            - a CSV or TSV file, or a data frame of pandas: a column of image files, one or several of labels,
+              and if wanted a column of splits and one of sample weights;
             - "digits": the 1,797 handwritten digits of scikit-learn, 8x8, grey, 10 classes;
             - a name of TensorFlow Datasets, "tf_flowers", with a slice if wanted, "cifar10/train[:10%]";
             - arrays (x, y) or (x, y, sample_weights): images [examples, height, width, 1 or 3] with pixels
@@ -57,10 +66,19 @@ def load(
         seed: Integer >= 0 that decides the splits.
         on_bad_image: "raise" reports a file that is not a readable image when it is read, by name;
             "skip" reads every file once now and leaves the bad ones out (`ImageDataset.skipped`).
-        class_names: Names of the labels of arrays; "0", "1", ... by default.
-        data_dir: Where TFDS keeps its files.
+        class_names: Names, and order, of the labels of arrays and tables; "0", "1", ... for arrays and sorted
+            for tables by default.
+        data_dir: Where TFDS keeps its files; what the paths in a table are relative to, by default the
+            folder of the table.
         task: "classification" (one class per image), "multilabel" (any number of labels) or "regression"
-            (numbers). None takes what the labels suggest: numbers with decimals are a regression.
+            (numbers). None takes what the labels suggest: numbers with decimals, or whole numbers of many
+            values, are a regression; in a table `|`, `;` or `,` between labels means several labels.
+        image_column: Column of a table with the image files; None finds it by usual names and content. The
+            same holds for the next three. `ImageDataset.notes` says what was found.
+        label_column: Column with the labels, or several: zeros and ones, or numbers.
+        split_column: Column with "train", "validation" and "test", or other usual names of them.
+        weight_column: Column with sample weights.
+        separator: What separates several labels in a cell; None finds `|`, `;` or `,`.
 
     Raises:
         ValueError: if the source does not exist, has no images, has one class only or a class without
@@ -84,9 +102,26 @@ def load(
         arrays, names, task = from_arrays(source, class_names, task)
         about = {"task": task, "source": _described(arrays)}
         return image_dataset(_complete(arrays, fractions, seed, _take_arrays), names, **about)
+    columns: dict[str, Any] = {
+        "image_column": image_column,
+        "label_column": label_column,
+        "split_column": split_column,
+    }
+    columns |= {"weight_column": weight_column, "separator": separator}
+    if (table := _table(source, data_dir)) is not None:
+        skip = on_bad_image == "skip"
+        files, names, about = from_table(table, task=task, class_names=class_names, skip=skip, **columns)
+        _log_notes(table.name, about["notes"])
+        return image_dataset(_complete(files, fractions, seed, _take_files), names, **about)
     if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(message("source", "a folder, 'digits', a TFDS name or arrays", source))
+        expected = "a folder, a CSV file, 'digits', a TFDS name, arrays or a data frame"
+        raise TypeError(message("source", expected, source))
     name = os.path.expanduser(os.fspath(source))
+    if given := [option for option, value in columns.items() if value]:
+        raise ValueError(message("source", f"a CSV or TSV file or a data frame, as {given} are given", name))
+    if task not in (None, "classification"):
+        expected = "None or 'classification' for a source with one class per image"
+        raise ValueError(message("task", expected, task, "Pass a CSV file for other labels."))
     if name == "digits":
         return image_dataset(
             _complete({"train": _digits()}, fractions, seed, _take_arrays), tuple("0123456789"), source=name
@@ -158,10 +193,24 @@ def _from_folder(directory: str, fractions: dict[str, float], seed: int, skip: b
     }
     if skipped:
         notes.append(f"left out {len(skipped)} files that are not readable images, such as {skipped[0]!r}")
-    for note in notes:
-        _log.warning("%s: %s", directory, note)
+    _log_notes(directory, notes)
     about = {"skipped": tuple(skipped), "source": directory, "notes": tuple(notes)}
     return image_dataset(_complete(splits, fractions, seed, _take_files), names, **about)
+
+
+def _table(source: Any, folder: str | None) -> Table | None:
+    """The rows of a CSV or TSV file or of a data frame; None for other sources."""
+    if is_frame(source):
+        return read_frame(source, folder)
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = os.path.expanduser(os.fspath(source))
+    return read_table(path, folder) if path.lower().endswith(ENDINGS) and os.path.isfile(path) else None
+
+
+def _log_notes(name: str, notes: Iterable[str]) -> None:
+    for note in notes:
+        _log.warning("%s: %s", name, note)
 
 
 def _drop_bad(listing: Listing) -> list[str]:
