@@ -31,7 +31,7 @@ from rich.table import Table
 import tfopt
 from tfopt import compress
 from tfopt._tfmot import tfmot
-from tfopt.compress.compare import interleaved
+from tfopt.compress.comparison import interleaved
 from tfopt.distribute import make_strategy
 from tfopt.recipes import FinetuneConfig, stages
 from tfopt.recipes.compress import slimmed, train_pruned, train_slimmed

@@ -1,10 +1,7 @@
-"""Rules of the code base, checked on the source: import levels, sizes, forbidden calls, light import."""
+"""Rules of the code base, checked on the source: import levels, sizes, forbidden calls."""
 
 import ast
-import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -14,7 +11,7 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 
 # An import may only point to an earlier line, or stay inside the same package.
 LEVELS = [
-    ["_checks", "_optional", "_keras_internals", "_memory", "_surroundings", "_table"],
+    ["_checks", "_optional", "_keras_internals", "_lazy", "_memory", "_surroundings", "_table"],
     ["_tfmot", "_batch_norm", "_plot", "_files"],
     ["schedules", "losses"],
     ["optimizers", "data", "models", "distribute"],
@@ -109,18 +106,3 @@ def test_public_names_are_documented(path):
         public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
         if public:
             assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
-
-
-@pytest.mark.process
-def test_import_is_light():
-    """`import tfopt` loads none of the heavy packages and costs less than 100 ms over Keras."""
-    code = (
-        "import json, sys, time, keras, tensorflow\n"  # Keras itself loads sklearn and matplotlib
-        "loaded = set(sys.modules); start = time.process_time(); import tfopt\n"
-        f"news = sorted((set(sys.modules) - loaded) & {LAZY!r})\n"
-        "print(json.dumps([time.process_time() - start, news]))"
-    )
-    command = [sys.executable, "-c", code]
-    runs = [json.loads(subprocess.check_output(command, text=True)) for _ in range(4)]
-    assert all(loaded == [] for _, loaded in runs)
-    assert min(seconds for seconds, _ in runs) < 0.1

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfopt.compress import TFLiteModel, _convert, compare, export, quantize_aware
-from tfopt.compress.compare import wilson
+from tfopt.compress.comparison import wilson
 from tfopt.compress.inspection import _is_two_of_four
 
 L = keras.layers

@@ -1,27 +1,54 @@
-"""tfopt: Keras 3 models on TensorFlow that train faster, generalise better and ship smaller.
+"""tfopt: Keras 3 models on TensorFlow that train faster, generalize better and ship smaller.
 
-Importing tfopt registers every serialisable class, so that ``keras.models.load_model`` finds them. Parts
-without such classes are imported at their first use, as are tfmot, keras-tuner, TFDS and scikit-learn.
-`tfopt doctor` alone starts without Keras, which may be what is broken.
+Importing tfopt imports neither Keras nor TensorFlow: its parts are imported at their first use. Every
+serializable class is registered as soon as Keras is imported, before or after tfopt, so that
+``keras.models.load_model`` finds them.
 """
 
 import importlib
+import sys
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
-from tfopt._surroundings import is_doctor
+import wrapt
 
-if not is_doctor():
-    from tfopt import compress, data, losses, models, optimizers, schedules
+from tfopt._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from tfopt import callbacks, distribute, recipes, report, tune
+    from tfopt import (
+        callbacks,
+        compress,
+        data,
+        distribute,
+        losses,
+        models,
+        optimizers,
+        recipes,
+        report,
+        schedules,
+        tune,
+    )
     from tfopt.recipes.config import FinetuneConfig
     from tfopt.recipes.finetune import FinetuneResult, finetune
 
-    __version__: str
+__version__ = "0.1.0"
 
-_LAZY_PARTS = ("callbacks", "distribute", "recipes", "report", "tune")
-_LAZY_NAMES = ("FinetuneConfig", "FinetuneResult", "finetune")
+_PARTS = (
+    *("callbacks", "compress", "data", "distribute", "losses", "models", "optimizers"),
+    *("recipes", "report", "schedules", "tune"),
+)
+# Every module that registers a class; a test compares them with the source.
+_SERIALIZABLE = (
+    *("schedules", "losses", "optimizers", "callbacks", "models.sharpness_aware", "data.reduce"),
+    *("distribute.scaling", "compress.binarization", "compress.distillation", "compress.quantization"),
+)
+# Modules that registration needs, by the beginning of their names, and those among them without Keras.
+_NEEDS_KERAS = (
+    *("tfopt.schedules", "tfopt.losses", "tfopt.optimizers", "tfopt.callbacks", "tfopt.models"),
+    *("tfopt.compress.", "tfopt.data.reduce", "tfopt.distribute.scaling"),
+    *("tfopt._keras_internals", "tfopt._batch_norm", "tfopt._tfmot"),
+)
+_LIGHT = ("tfopt.compress._data", "tfopt.compress.inspection", "tfopt.compress.tflite_model")
 
 __all__ = [
     "FinetuneConfig",
@@ -41,17 +68,35 @@ __all__ = [
     "tune",
 ]
 
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(_PARTS, ""),
+        "FinetuneConfig": "recipes.config",
+        "FinetuneResult": "recipes.finetune",
+        "finetune": "recipes.finetune",
+    },
+)
 
-def __getattr__(name: str) -> Any:
-    """Imports a lazy part, or a name of `tfopt.recipes`, when it is first asked for (PEP 562)."""
-    if name in _LAZY_PARTS:
-        return importlib.import_module(f"tfopt.{name}")
-    if name in _LAZY_NAMES:
-        return getattr(importlib.import_module("tfopt.recipes"), name)
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("tfopt")
-    raise AttributeError(f"module 'tfopt' has no attribute {name!r}")
+
+@wrapt.when_imported("keras")
+def _register(keras: Any) -> None:
+    """Imports the modules with serializable classes: Keras imports no third-party module when it loads."""
+    for module in _SERIALIZABLE:
+        importlib.import_module(f"tfopt.{module}")
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+class _KerasFirst(MetaPathFinder):
+    """Imports Keras before the first tfopt module that needs it.
+
+    If such a module imported Keras itself, registration would run in the middle of that import, and fail
+    where it needs the same module.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        """Finds nothing: Python asks the next finder."""
+        if fullname.startswith(_NEEDS_KERAS) and fullname not in _LIGHT:
+            importlib.import_module("keras")
+
+
+sys.meta_path.insert(0, _KerasFirst())

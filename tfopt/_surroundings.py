@@ -5,12 +5,6 @@ import pathlib
 import sys
 
 
-def is_doctor() -> bool:
-    """Whether this process is `tfopt doctor`, which must start where `import keras` fails."""
-    called = sys.orig_argv[-len(sys.argv) :][:1]  # the module after -m, or the script
-    return sys.argv[1:2] == ["doctor"] and [os.path.basename(name) for name in called] == ["tfopt"]
-
-
 def visible_cpus() -> int:
     """Cores that this process may run on: as many threads as TensorFlow starts."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,53 +1,36 @@
-"""Smaller models: pruning, quantization and the verified export of what comes out.
+"""Smaller models: pruning, quantization and the verified export of what comes out."""
 
-Parts without serialisable classes are imported at their first use.
-"""
+from typing import TYPE_CHECKING
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from tfopt.compress.binarization import (
-    BinaryConv2D,
-    BinaryDense,
-    TernaryConv2D,
-    TernaryDense,
-    binarize,
-    ternarize,
-)
-from tfopt.compress.compare import Comparison, compare
-from tfopt.compress.distillation import Distillation, SoftTargets
-from tfopt.compress.export import export
-from tfopt.compress.quantization import (
-    FakeQuantize,
-    FreezeStatistics,
-    QuantizedConv2D,
-    QuantizedDense,
-    QuantizedDepthwiseConv2D,
-    quantize_aware,
-)
-from tfopt.compress.tflite_model import TFLiteModel
+from tfopt._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tfopt.compress.binarization import (
+        BinaryConv2D,
+        BinaryDense,
+        TernaryConv2D,
+        TernaryDense,
+        binarize,
+        ternarize,
+    )
     from tfopt.compress.bridge import from_tf_keras, to_tf_keras
     from tfopt.compress.clustering.callback import Clustering
+    from tfopt.compress.comparison import Comparison, compare
+    from tfopt.compress.distillation import Distillation, SoftTargets
+    from tfopt.compress.exporting import export
     from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
+    from tfopt.compress.quantization import (
+        FakeQuantize,
+        FreezeStatistics,
+        QuantizedConv2D,
+        QuantizedDense,
+        QuantizedDepthwiseConv2D,
+        quantize_aware,
+    )
     from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
     from tfopt.compress.slimming import ChannelSparsity, slim
     from tfopt.compress.sparse_training import SparseTraining
-
-_LAZY = {
-    "ChannelSparsity": "slimming",
-    "Clustering": "clustering.callback",
-    "CubicSparsity": "pruning",
-    "OneShotSparsity": "pruning",
-    "Pruning": "pruning",
-    "Sensitivity": "sensitivity_scan",
-    "SparseTraining": "sparse_training",
-    "from_tf_keras": "bridge",
-    "sensitivity": "sensitivity_scan",
-    "slim": "slimming",
-    "to_tf_keras": "bridge",
-}
+    from tfopt.compress.tflite_model import TFLiteModel
 
 __all__ = [
     "BinaryConv2D",
@@ -81,13 +64,37 @@ __all__ = [
     "to_tf_keras",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a part when one of its names is first asked for (PEP 562)."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"tfopt.compress.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'tfopt.compress' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BinaryConv2D": "binarization",
+        "BinaryDense": "binarization",
+        "ChannelSparsity": "slimming",
+        "Clustering": "clustering.callback",
+        "Comparison": "comparison",
+        "CubicSparsity": "pruning",
+        "Distillation": "distillation",
+        "FakeQuantize": "quantization",
+        "FreezeStatistics": "quantization",
+        "OneShotSparsity": "pruning",
+        "Pruning": "pruning",
+        "QuantizedConv2D": "quantization",
+        "QuantizedDense": "quantization",
+        "QuantizedDepthwiseConv2D": "quantization",
+        "Sensitivity": "sensitivity_scan",
+        "SoftTargets": "distillation",
+        "SparseTraining": "sparse_training",
+        "TFLiteModel": "tflite_model",
+        "TernaryConv2D": "binarization",
+        "TernaryDense": "binarization",
+        "binarize": "binarization",
+        "compare": "comparison",
+        "export": "exporting",
+        "from_tf_keras": "bridge",
+        "quantize_aware": "quantization",
+        "sensitivity": "sensitivity_scan",
+        "slim": "slimming",
+        "ternarize": "binarization",
+        "to_tf_keras": "bridge",
+    },
+)

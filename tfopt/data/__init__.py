@@ -1,12 +1,8 @@
-"""Image data: loading, resizing once, reproducible batches, augmentation, balance and reduction.
+"""Image data: loading, resizing once, reproducible batches, augmentation, balance and reduction."""
 
-Only `PCA` is a serialisable class; the other parts are imported at their first use.
-"""
+from typing import TYPE_CHECKING
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from tfopt.data.reduce import PCA, embed_2d
+from tfopt._lazy import lazy_names
 
 if TYPE_CHECKING:
     from tfopt.data.augment import Augment
@@ -18,32 +14,16 @@ if TYPE_CHECKING:
     from tfopt.data.integrity import ImageCheck, check_images
     from tfopt.data.leaks import Leaks, find_leaks
     from tfopt.data.order import Position
+    from tfopt.data.reduce import PCA, embed_2d
     from tfopt.data.sources import load
 
-_LAZY = {
-    "Augment": "augment",
-    "BadImageError": "decode",
-    "ImageCheck": "integrity",
-    "ImageDataset": "dataset",
-    "Leaks": "leaks",
-    "Position": "order",
-    "balance": "class_balance",
-    "check_images": "integrity",
-    "class_weights": "class_balance",
-    "find_leaks": "leaks",
-    "load": "sources",
-    "pipeline": "input_pipeline",
-    "ramped_batches": "batching",
-    "weighted": "class_balance",
-}
-
 __all__ = [
-    "PCA",
     "Augment",
     "BadImageError",
     "ImageCheck",
     "ImageDataset",
     "Leaks",
+    "PCA",
     "Position",
     "balance",
     "check_images",
@@ -56,13 +36,24 @@ __all__ = [
     "weighted",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a part when one of its names is first asked for (PEP 562)."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"tfopt.data.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'tfopt.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Augment": "augment",
+        "BadImageError": "decode",
+        "ImageCheck": "integrity",
+        "ImageDataset": "dataset",
+        "PCA": "reduce",
+        "Leaks": "leaks",
+        "Position": "order",
+        "balance": "class_balance",
+        "check_images": "integrity",
+        "class_weights": "class_balance",
+        "embed_2d": "reduce",
+        "find_leaks": "leaks",
+        "load": "sources",
+        "pipeline": "input_pipeline",
+        "ramped_batches": "batching",
+        "weighted": "class_balance",
+    },
+)

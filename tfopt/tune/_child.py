@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._surroundings import visible_cpus
-from tfopt.distribute.spawn import _resolve
+from tfopt.distribute.spawning import _resolve
 from tfopt.tune.training_setting import TrainingSetting
 
 _PARTS = 4

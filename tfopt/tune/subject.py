@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._checks import message
-from tfopt.distribute.spawn import _reference
+from tfopt.distribute.spawning import _reference
 from tfopt.tune.journal import as_json
 
 _EXAMPLES = 64

@@ -62,7 +62,7 @@ def spawn(
         (directory / "function").write_bytes(pickle.dumps(_reference(function)))
         (directory / "arguments").write_bytes(pickle.dumps(tuple(args)))
         names = [str(index) for index in range(workers)]
-        code = "import sys; from tfopt.distribute.spawn import _child; _child(*sys.argv[1:])"
+        code = "import sys; from tfopt.distribute.spawning import _child; _child(*sys.argv[1:])"
         commands = {index: [sys.executable, "-c", code, str(directory), index] for index in names}
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         environments = {
