@@ -7,7 +7,7 @@ from tfopt._lazy import lazy_names
 if TYPE_CHECKING:
     from tfopt.data.augment import Augment
     from tfopt.data.batching import ramped_batches
-    from tfopt.data.class_balance import balance, class_weights, weighted
+    from tfopt.data.class_balance import balance
     from tfopt.data.dataset import ImageDataset
     from tfopt.data.decode import BadImageError
     from tfopt.data.input_pipeline import pipeline
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tfopt.data.order import Position
     from tfopt.data.reduce import PCA, embed_2d
     from tfopt.data.sources import load
+    from tfopt.data.weighting import class_weights, weighted
 
 __all__ = [
     "Augment",
@@ -48,12 +49,12 @@ __getattr__, __dir__ = lazy_names(
         "Position": "order",
         "balance": "class_balance",
         "check_images": "integrity",
-        "class_weights": "class_balance",
+        "class_weights": "weighting",
         "embed_2d": "reduce",
         "find_leaks": "leaks",
         "load": "sources",
         "pipeline": "input_pipeline",
         "ramped_batches": "batching",
-        "weighted": "class_balance",
+        "weighted": "weighting",
     },
 )

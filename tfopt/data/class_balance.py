@@ -1,4 +1,4 @@
-"""Class balance: weights for losses, and data sets whose classes have the wanted shares.
+"""Class balance: data sets whose classes have the wanted shares.
 
 Counts are exact, not expected. On data that can be read in any order (`ImageDataset` splits) a balanced
 data set is a rule that says which example stands at which number of an epoch, so nothing is copied and
@@ -11,54 +11,10 @@ from typing import Any, final
 import numpy as np
 import tensorflow as tf
 
-from tfopt._checks import check_choice, check_integer, check_number, message
+from tfopt._checks import check_choice, check_instance, check_integer, message
 from tfopt.data.access import RandomAccess, random_access_of
-from tfopt.losses.counts import check_counts
 
 _METHODS = ("oversample", "undersample", "rejection")
-
-
-def class_weights(counts: Sequence[int], rule: str = "balanced", *, beta: float = 0.999) -> dict[int, float]:
-    """Weights of the classes for `fit(class_weight=...)` or `weighted`, with mean 1.
-
-    Use them for moderate imbalance; for strong imbalance `tfopt.losses.LogitAdjusted` usually gives
-    better recall. Do not combine them with `balance`, which would correct twice.
-
-    Args:
-        counts: Examples of each class, each >= 1, such as `data.class_counts["train"]`.
-        rule: "balanced": 1 / n. "effective_number": (1 - beta) / (1 - beta^n), which grows less for rare
-            classes (Cui et al., Class-Balanced Loss, arXiv:1901.05555).
-        beta: In [0, 1); 0 gives equal weights, towards 1 they approach "balanced".
-
-    Example:
-        >>> class_weights([100, 10])
-        {0: 0.181..., 1: 1.818...}
-
-    Differs from scikit-learn's "balanced", whose weighted examples, not weights, have mean 1.
-    """
-    numbers = check_counts(counts)
-    check_choice("rule", rule, ("balanced", "effective_number"))
-    check_number("beta", beta, minimum=0, maximum=1, open_maximum=True)
-    weights = (
-        1 / numbers if rule == "balanced" else (1 - beta) / -np.expm1(numbers * np.log(max(beta, 1e-300)))
-    )
-    return {label: float(weight) for label, weight in enumerate(weights / weights.mean())}
-
-
-def weighted(batches: tf.data.Dataset, weights: dict[int, float]) -> tf.data.Dataset:
-    """Adds sample weights to batches (x, y), right for soft labels too: y @ weights.
-
-    Differs from `fit(class_weight=...)`, which gives a soft label the weight of its largest class.
-    """
-    if set(weights) != set(range(len(weights))):
-        raise ValueError(message("weights", "a dict of the labels 0 ... classes - 1", weights))
-    table = tf.constant([weights[label] for label in range(len(weights))], tf.float32)
-
-    def add(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        soft = y.shape.rank == 2 and y.shape[1] == len(weights)
-        return x, y, tf.linalg.matvec(tf.cast(y, tf.float32), table) if soft else tf.gather(table, y)
-
-    return batches.map(add, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def balance(
@@ -94,6 +50,7 @@ def balance(
     """
     check_choice("method", method, _METHODS)
     check_integer("seed", seed, minimum=0)
+    _check_labels(dataset)
     source = random_access_of(dataset)
     if source is not None and source.labels.ndim == 1:
         counts = np.bincount(source.labels)
@@ -112,6 +69,18 @@ def balance(
         lambda number, example: tf.data.Dataset.from_tensors(example).repeat(repeats[number])
     )
     return repeated.apply(tf.data.experimental.assert_cardinality(int(copies.sum())))
+
+
+def _check_labels(dataset: Any) -> None:
+    fix = "Pass a split, such as `data.train`, or call `data.balanced()`."
+    check_instance("dataset", dataset, tf.data.Dataset, fix)
+    spec = dataset.element_spec
+    label = spec[1] if isinstance(spec, tuple) and len(spec) in (2, 3) else None
+    if not isinstance(label, tf.TensorSpec) or label.shape.rank not in (0, 1):
+        raise ValueError(message("dataset", "unbatched (image, label)", spec, "Pass it before `batch`."))
+    if label.dtype == tf.string or (label.shape.rank == 0 and not label.dtype.is_integer):
+        fix = "Number the classes first: `dataset.map(lambda x, y: (x, keras.layers.StringLookup(...)(y)))`."
+        raise ValueError(message("dataset", "with integer or soft labels", label, fix))
 
 
 @final

@@ -96,6 +96,7 @@ def pipeline(
     _check_dataset(dataset)
     if augment is not None:
         check_instance("augment", augment, Augment)
+        _check_moving(augment, dataset.element_spec[1])
         _check_mixing(augment, schedule, classes, dataset)
     sizes = _sizes(dataset, image_size)
     sources = [cached(dataset, size, cache, crop_to_aspect_ratio) for size in sizes.values()]
@@ -169,6 +170,17 @@ def _check_classes(source: RandomAccess | Stream, classes: int | None) -> None:
     classes = needed if classes is None else classes
     if classes < needed or (vectors and classes > needed):
         raise ValueError(message("classes", f"the number of classes, here {needed}", classes))
+
+
+def _check_moving(augment: Augment, label: tf.TensorSpec) -> None:
+    """Masks and boxes would stay where they are."""
+    if augment.moves and (label.shape.rank is None or label.shape.rank > 1):
+        fix = (
+            "Leave these options out, or augment images and masks together in `dataset.map` before, as with "
+            "keras.layers.RandomFlip, which takes {'images': ..., 'segmentation_masks': ...}."
+        )
+        expected = "without options that move pixels, as labels of this form (masks, boxes) would stay behind"
+        raise ValueError(message("augment", expected, f"{augment.moves} with a label {label}", fix))
 
 
 def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | None, dataset: Any) -> None:

@@ -122,6 +122,12 @@ class Augment:
         """Whether labels become soft."""
         return self.mixup is not None or self.cutmix is not None
 
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """The options in use that move pixels, after which masks and boxes no longer fit."""
+        names = ("flip", "rotate", "shift", "zoom", "shear", "crop", "randaugment", "trivial_augment")
+        return tuple(name for name in names if getattr(self, name))
+
     def image(self, image: tf.Tensor, *, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Changes one image [height, width, 3] of static shape; float32 in [0, 255]."""
         key = make_key(seed, epoch, index)

@@ -1,0 +1,118 @@
+"""`weighted`, `class_weights` and `balance` for every form of labels; augmentation of masks and boxes."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfopt.data import Augment, balance, class_weights, load, pipeline, weighted
+
+X = np.zeros((12, 4), np.float32)
+Y = np.arange(12) % 3
+WEIGHTS = {0: 1.0, 1: 2.0, 2: 4.0}
+EXPECTED = np.array([1, 2, 4] * 4, np.float32)
+PIXELS = np.tile(Y[:, None, None], (1, 2, 2))
+
+
+def added(y, weights, *given, batch=4):
+    dataset = tf.data.Dataset.from_tensor_slices((X, y, *given))
+    dataset = dataset.batch(batch) if batch else dataset
+    parts = [found for *_, found in weighted(dataset, weights)]
+    join = (lambda *values: np.concatenate(values)) if batch else (lambda *values: np.stack(values))
+    return tf.nest.map_structure(join, *parts)
+
+
+@pytest.mark.parametrize("batch", [4, 3, None])
+@pytest.mark.parametrize(
+    "y, expected",
+    [
+        (Y, EXPECTED),
+        (Y.astype("uint8")[:, None], EXPECTED),
+        (Y.astype("float32"), EXPECTED),
+        (np.eye(3, dtype="f4")[Y], EXPECTED),
+        (np.eye(3, dtype="f4")[Y] * 0.7 + 0.1, EXPECTED * 0.7 + 0.7),
+        (PIXELS.astype("uint8")[..., None], np.tile(EXPECTED[:, None, None], (1, 2, 2))),
+        (np.eye(3, dtype="f4")[PIXELS], np.tile(EXPECTED[:, None, None], (1, 2, 2))),
+        (PIXELS, np.tile(EXPECTED[:, None, None], (1, 2, 2))),
+    ],
+)
+def test_every_form_of_labels(y, expected, batch):
+    if batch is None and y.shape[1:] == (1,):
+        expected = expected[:, None]  # one label [1] of an unbatched dataset keeps its form
+    np.testing.assert_allclose(added(y, WEIGHTS, batch=batch), expected, rtol=1e-6)
+
+
+def test_a_static_batch_of_as_many_labels_as_classes_is_no_soft_label():
+    for y in (Y, Y.astype("float32")):
+        dataset = tf.data.Dataset.from_tensor_slices((X, y)).batch(3, drop_remainder=True)
+        np.testing.assert_allclose(next(iter(weighted(dataset, WEIGHTS)))[2], [1, 2, 4])
+
+
+def test_one_sigmoid_and_given_weights():
+    binary = (Y > 0).astype("float32")[:, None]
+    np.testing.assert_allclose(added(binary, {0: 1.0, 1: 3.0}), [1, 3, 3] * 4)
+    given = np.arange(12, dtype="float32")
+    np.testing.assert_allclose(added(Y, WEIGHTS, given), EXPECTED * given)
+    np.testing.assert_allclose(added(PIXELS, WEIGHTS, given)[:, 1, 1], EXPECTED * given)
+
+
+def test_several_outputs():
+    y = {"a": Y, "b": (Y == 0).astype("uint8"), "c": np.ones((12, 2), np.float32)}
+    found = added(y, {"a": WEIGHTS, "b": class_weights([9, 1])})
+    np.testing.assert_allclose(found["a"], EXPECTED)
+    np.testing.assert_allclose(found["b"], [1.8, 0.2, 0.2] * 4, rtol=1e-6)
+    np.testing.assert_allclose(found["c"], np.ones(12))
+    first, second = added((Y, Y), (WEIGHTS, {0: 1.0, 1: 1.0, 2: 1.0}))
+    np.testing.assert_allclose(first, EXPECTED)
+    np.testing.assert_allclose(second, 1)
+    assert class_weights({"a": [1, 1], "b": [9, 1]})["b"] == class_weights([9, 1])
+
+
+def test_arrays_and_a_model_with_two_outputs():
+    y = {"a": Y, "b": (Y == 0).astype("uint8")}
+    weights = {"a": WEIGHTS, "b": {0: 1.0, 1: 5.0}}
+    x, _, found = weighted((X, y), weights)
+    np.testing.assert_allclose(found["a"], EXPECTED)
+    inputs = keras.Input((4,))
+    outputs = {"a": keras.layers.Dense(3, name="a")(inputs), "b": keras.layers.Dense(2, name="b")(inputs)}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, y, sample_weight=found, verbose=0)
+    model.fit(weighted(tf.data.Dataset.from_tensor_slices((X, y)).batch(4), weights), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "y, weights, text",
+    [
+        ({"a": Y}, WEIGHTS, r"by output, .*\['a'\]"),
+        ({"a": Y}, {"b": WEIGHTS}, r"by output, .*\['a'\]"),
+        ((Y, Y), [WEIGHTS], "2 dicts"),
+        (Y, {1: 1.0, 2: 2.0}, r"0 \.\.\. classes - 1"),
+        (Y.astype(str), WEIGHTS, "StringLookup"),
+    ],
+)
+def test_weights_and_labels_that_do_not_fit(y, weights, text):
+    with pytest.raises(ValueError, match=text):
+        weighted(tf.data.Dataset.from_tensor_slices((X, y)).batch(4), weights)
+
+
+def test_balance_names_what_it_cannot_balance():
+    slices = tf.data.Dataset.from_tensor_slices
+    with pytest.raises(TypeError, match=r"data\.balanced\(\)"):
+        balance(load("digits"))
+    with pytest.raises(ValueError, match="StringLookup"):
+        balance(slices((X, Y.astype(str))))
+    with pytest.raises(ValueError, match="before `batch`"):
+        balance(slices((X, {"a": Y})))
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (6, 6, 1), (5, 4)])
+def test_masks_and_boxes_do_not_stay_behind_moved_images(shape):
+    images = np.zeros((4, 6, 6, 3), np.uint8)
+    dataset = tf.data.Dataset.from_tensor_slices((images, np.zeros((4, *shape), np.float32)))
+    for augment in (Augment(flip="horizontal"), Augment(rotate=5), Augment(randaugment=9)):
+        with pytest.raises(ValueError, match=rf"`augment` must be .*{augment.moves[0]}.*segmentation_masks"):
+            pipeline(dataset, 2, augment=augment)
+    with pytest.raises(ValueError, match="`mixup` must be None"):
+        pipeline(dataset, 2, augment=Augment(mixup=1.0))
+    assert len(list(pipeline(dataset, 2, augment=Augment(color=0.2)))) == 2
