@@ -11,7 +11,16 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 
 # An import may only point to an earlier line, or stay inside the same package.
 LEVELS = [
-    ["_checks", "_optional", "_keras_internals", "_lazy", "_memory", "_surroundings", "_table"],
+    [
+        "_checks",
+        "_optional",
+        "_keras_internals",
+        "_lazy",
+        "_memory",
+        "_surroundings",
+        "_table",
+        "_directions",
+    ],
     ["_tfmot", "_batch_norm", "_plot", "_files"],
     ["schedules", "losses"],
     ["optimizers", "data", "models", "distribute"],

@@ -238,6 +238,12 @@ def track_loss(model: keras.Model, loss: Any, samples: Any) -> None:
     model._loss_tracker.update_state(loss, sample_weight=samples)
 
 
+def compiled_metrics(model: keras.Model) -> list[keras.Metric]:
+    """All metric objects of a model. Keras shows those of `compile` only after the first step was traced."""
+    given = tf.nest.flatten(getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None))
+    return [metric for metric in [*given, *model.metrics] if isinstance(metric, keras.Metric)]
+
+
 def random_state() -> tuple[Any, ...]:
     """What Python, NumPy and Keras draw from outside of layers; Keras has no public way to its own."""
     return random.getstate(), np.random.get_state(), keras.ops.copy(global_seed_generator().state)

@@ -5,12 +5,13 @@ import math
 import weakref
 from typing import Any
 
+from tfopt import _keras_internals
 from tfopt._checks import check_choice, check_integer, check_number
+from tfopt._directions import ask_for_direction, direction_of_metric, direction_of_name
 from tfopt.callbacks._rate import rate_of, rates
 from tfopt.callbacks._state import StatefulCallback
 
 _LOG = logging.getLogger(__name__)
-_LARGER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou")
 
 
 class Plateau:
@@ -60,7 +61,8 @@ class PlateauDecay(StatefulCallback):
         monitor: Name in the logs.
         factor: Multiplies the rate on a plateau, in (0, 1).
         patience: Epochs without progress that make a plateau, >= 1.
-        mode: "min", "max" or "auto": "max" for names of accuracies, AUC, precision, recall, F1 and IoU.
+        mode: "min", "max" or "auto": the metric object of the model is asked, else the name: losses and
+            errors are minimized, accuracies and other known gains maximized.
         min_delta: Smallest change that is progress, >= 0.
         cooldown: Epochs after a decay that do not count, >= 0.
         minimum: Lowest factor, in (0, 1].
@@ -69,6 +71,7 @@ class PlateauDecay(StatefulCallback):
 
     Raises:
         TypeError: When training begins, if the optimizer is a `MultiOptimizer`.
+        ValueError: When training begins, if neither the metric nor its name says what is better.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -102,8 +105,8 @@ class PlateauDecay(StatefulCallback):
         )
         self.patience = check_integer("patience", patience, minimum=1)
         check_choice("mode", mode, ("auto", "min", "max"))
-        larger = any(word in monitor for word in _LARGER_IS_BETTER) and "loss" not in monitor
-        self.mode = mode if mode != "auto" else "max" if larger else "min"
+        self._is_auto = mode == "auto"
+        self.mode = (direction_of_name(monitor) or mode) if self._is_auto else mode
         self.min_delta = check_number("min_delta", min_delta, minimum=0.0)
         self.cooldown = check_integer("cooldown", cooldown, minimum=0)
         self.minimum = check_number("minimum", minimum, minimum=0.0, maximum=1.0, open_minimum=True)
@@ -116,6 +119,11 @@ class PlateauDecay(StatefulCallback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Goes on if it is the optimizer of the last `fit`, else starts anew."""
+        if self._is_auto:
+            mode = direction_of_metric(self.monitor, _keras_internals.compiled_metrics(self.model))
+            if mode is None:
+                raise ValueError(ask_for_direction("PlateauDecay(mode", self.monitor, ")"))
+            self.mode = mode
         rate_of(self.model).prepare(self.model)
         if self._optimizer() is not self.model.optimizer:
             self._plateau = self._fresh()

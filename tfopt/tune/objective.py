@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, final
 
 from tfopt._checks import check_choice, check_number, message
-
-LESS_IS_BETTER = ("loss", "bytes", "bytes_zipped", "latency_ms", "seconds", "parameters")
+from tfopt._directions import ask_for_direction, direction_of_name
 
 
 @final
@@ -22,8 +21,12 @@ class Objective:
 
     Args:
         metric: Name of a metric that every trial reports.
-        direction: "max" or "min"; None takes "min" for losses, bytes and times, "max" for the rest.
+        direction: "max" or "min"; None if the name of the metric says it: "min" for losses, errors,
+            sizes and times, "max" for accuracies and other known gains.
         trade_off: Metric -> price of one doubling of it, >= 0, in units of `metric`.
+
+    Raises:
+        ValueError: If the direction is None and the name does not say what is better.
 
     Example:
         >>> Objective("accuracy", trade_off={"bytes": 0.01}).score({"accuracy": 0.9, "bytes": 1024})
@@ -35,8 +38,11 @@ class Objective:
     trade_off: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        inferred = "min" if self.metric.removeprefix("val_") in LESS_IS_BETTER else "max"
-        object.__setattr__(self, "direction", self.direction or inferred)
+        direction = self.direction or direction_of_name(self.metric)
+        if direction is None:
+            call = f'objective=tfopt.tune.Objective("{self.metric}", direction'
+            raise ValueError(ask_for_direction(call, self.metric, ")"))
+        object.__setattr__(self, "direction", direction)
         check_choice("direction", self.direction, ("max", "min"))
         for name, price in self.trade_off.items():
             check_number(f"trade_off[{name!r}]", price, minimum=0)

@@ -13,7 +13,6 @@ from tfopt.report.page import Section, data_table, render, save, tiles
 from tfopt.tune.drawings import finite, parallel_coordinates, pareto_chart
 from tfopt.tune.importance import importance
 from tfopt.tune.journal import Trial
-from tfopt.tune.objective import LESS_IS_BETTER
 from tfopt.tune.result import SearchResult
 
 _ROWS = 20
@@ -112,7 +111,7 @@ def _fronts(result: SearchResult, trials: Sequence[Trial]) -> list[Section]:
     for less in dict.fromkeys((*result.objective.trade_off, *_COSTS)):
         usable = [t for t in trials if finite(t.metrics, less, more) and t.metrics[less] > 0]
         costs = [trial.metrics[less] for trial in usable]
-        if more not in LESS_IS_BETTER and costs and max(costs) > _DIFFERENT * min(costs):
+        if result.objective.direction == "max" and costs and max(costs) > _DIFFERENT * min(costs):
             sections.append(_front(result, usable, less, more))
     return sections
 
