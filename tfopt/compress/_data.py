@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +11,7 @@ BATCH = 32
 
 
 def batches(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yields (inputs, integer labels or None), one batch at a time.
+    """Yields (inputs, integer labels or None), one batch at a time, for models with one input and output.
 
     Args:
         data: A batched dataset of (inputs, labels) or of inputs, an array of inputs, or (inputs, labels).
@@ -19,31 +20,41 @@ def batches(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     Raises:
         TypeError: none of these forms.
     """
-    return ((inputs, _integers(labels)) for inputs, labels in pairs(data))
+    for inputs, labels in pairs(data):
+        if not isinstance(inputs, np.ndarray) or not isinstance(labels, np.ndarray | None):
+            raise TypeError(
+                "`data` must yield inputs or (inputs, labels), each one tensor. Received: inputs of type "
+                f"{type(inputs).__name__}, labels of type {type(labels).__name__}."
+            )
+        yield inputs, _integers(labels)
 
 
-def pairs(data: Any) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yields (inputs, labels as the loss takes them, or None), one batch at a time; see `batches`."""
+def pairs(data: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields (inputs, labels as the loss takes them, or None), one batch at a time; see `batches`.
+
+    Both are arrays, or tuples, lists and dictionaries of arrays for models with several inputs or outputs.
+    """
     if isinstance(data, tf.data.Dataset):
         for element in data:
-            inputs, labels = element[:2] if isinstance(element, tuple) else (element, None)
-            if not isinstance(inputs, tf.Tensor):
-                raise TypeError(
-                    "`data` must yield inputs or (inputs, labels), each one tensor. "
-                    f"Received: a dataset of {data.element_spec}. Bring it into this form with `map`."
-                )
-            yield np.asarray(inputs), None if labels is None else np.asarray(labels)
+            inputs, labels = (*element, None)[:2] if isinstance(element, tuple) else (element, None)
+            yield _arrays(inputs), None if labels is None else _arrays(labels)
         return
     inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
-    if not isinstance(inputs, np.ndarray | tf.Tensor) or not len(inputs):
+    arrays = [leaf for leaf in keras.tree.flatten((inputs, labels)) if leaf is not None]
+    if not arrays or not all(isinstance(leaf, np.ndarray | tf.Tensor) and leaf.ndim for leaf in arrays):
         raise TypeError(
             "`data` must be a batched tf.data.Dataset, an array, or (inputs, labels), and not empty. "
             f"Received: data of type {type(data).__name__}."
         )
-    inputs, labels = np.asarray(inputs), None if labels is None else np.asarray(labels)
-    for start in range(0, len(inputs), BATCH):
+    if not len(arrays[0]):
+        raise TypeError("`data` must not be empty. Received: an array without rows.")
+    for start in range(0, len(arrays[0]), BATCH):
         part = slice(start, start + BATCH)
-        yield inputs[part], None if labels is None else labels[part]
+        yield _arrays(inputs, part), None if labels is None else _arrays(labels, part)
+
+
+def _arrays(structure: Any, part: Any = ...) -> Any:
+    return keras.tree.map_structure(lambda leaf: np.asarray(leaf[part]), structure)
 
 
 def labelled(data: Any) -> tuple[list[np.ndarray], np.ndarray]:

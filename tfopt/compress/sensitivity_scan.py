@@ -11,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-from tfopt._checks import check_instance, check_number, message
+from tfopt._checks import check_instance, check_number
 from tfopt._optional import require
 from tfopt._table import Printable
-from tfopt.compress._data import batches, classes
-from tfopt.compress._kernels import choose
-from tfopt.compress._switched import Switched
+from tfopt.compress._called import Called, rounded
+from tfopt.compress._data import pairs
+from tfopt.compress._kernels import Kernel, choose
+from tfopt.compress._score import Metric, score
 from tfopt.compress.pruning.masks import magnitude_mask
 from tfopt.compress.pruning.schedules import check_sparsity
 
@@ -32,7 +33,7 @@ class SensitivityRow:
         layer: The name, as `exclude=` and `skip=` take it.
         sparsity: Share of zeros in its kernel, or None: its kernel and outputs have 8 bits.
         change: Largest change of an output, mean over the samples.
-        drop: Accuracy lost, or None for data without labels.
+        drop: Accuracy (or what `metric` gives) lost, or None for data without labels.
     """
 
     layer: str
@@ -124,27 +125,31 @@ def sensitivity(
     sparsities: Sequence[float] = (0.5, 0.8, 0.9),
     quantization: bool = True,
     skip: Sequence[str] = (),
+    metric: Metric | None = None,
 ) -> Sensitivity:
     """Disturbs one layer at a time, without training, and measures what that does to the outputs.
 
     Use it before `Pruning` and `quantize_aware` to find the few layers that are better left alone. Training
-    mends much of what is measured here: read it as an order, not as a forecast. The model is not changed.
+    mends much of what is measured here: read it as an order, not as a forecast. Weights are changed while it
+    runs and are then as before.
 
     Cost: a pass over the data for each layer and disturbance; some hundred samples are enough.
 
     Args:
-        model: A Functional or built Sequential model with one output.
-        data: A batched dataset or array of inputs, or with labels: (inputs, labels).
-        sparsities: Shares of each prunable kernel that are set to zero, each in (0, 1).
-        quantization: Whether to measure int8 too, kernel and outputs of a layer.
-        skip: Layers that stay in float, for which there is no int8 rule.
+        model: Any built model: subclassed, with several inputs and outputs, with layers of your own.
+        data: A batched dataset or arrays of inputs, or with labels: (inputs, labels).
+        sparsities: Shares of each kernel that `Pruning` reaches that are set to zero, each in (0, 1).
+        quantization: Whether to measure int8 too: kernels of a layer and what it returns on 256 levels.
+        skip: Layers that stay in float.
+        metric: What labels are compared by: a function of (labels, outputs) of one output, larger is better,
+            averaged over several outputs. By default accuracy for classes and several labels, else R^2.
 
     Returns:
         A `Sensitivity`: `print` it, `.plot(path)` it, or take `.exclude(0.8)` and `.skip()` from it.
 
     Raises:
-        ValueError: no data, a sparsity out of its bounds, several outputs, labels for a model without one
-            output per class, or a model that `quantize_aware` refuses.
+        ValueError: If there is no data, a sparsity is out of its bounds, labels do not fit the outputs, or
+            the model was quantized by Keras.
 
     Example:
         >>> scan = tfopt.compress.sensitivity(model, validation.take(10))
@@ -154,62 +159,66 @@ def sensitivity(
     check_instance("model", model, keras.Model)
     for value in sparsities:
         check_number("sparsities", check_sparsity("sparsities", value), minimum=0.0, open_minimum=True)
-    if len(model.outputs or ()) > 1:
-        raise ValueError(message("model", "a model with one output", [x.name for x in model.outputs]))
-    pairs = list(batches(data))
-    if not pairs:
+    elements = list(pairs(data))
+    if not elements:
         raise ValueError("`data` must have at least one batch. Received an empty dataset.")
-    inputs = [np.asarray(batch, "float32") for batch, _ in pairs]
-    labels = None if pairs[0][1] is None else np.concatenate([truth for _, truth in pairs])
-    subject = Switched(model, skip, inputs)
-    before = subject.predict(inputs)
-    rows = []
-    prunable = [name for name in choose(subject.model).chosen if name in subject.kernels]
-    for name in dict.fromkeys([*subject.kernels, *filter(None, subject.switches)]):
-        for sparsity in sparsities if name in prunable else ():
-            rows.append(_row(subject, inputs, before, labels, name, sparsity))
-        if quantization:
-            rows.append(_row(subject, inputs, before, labels, name, None))
-    order = {call: place for place, call in enumerate(layer.name for layer in subject.model.layers)}
-    rows.sort(key=lambda row: order.get(row.layer, order.get(f"{row.layer}_range", 0)))
-    accuracy = None if labels is None else _accuracy(before, labels)
-    return Sensitivity(tuple(rows), accuracy, len(before))
+    inputs = [batch for batch, _ in elements]
+    prunable = choose(model, what="measured").chosen
+    subject = Called(model, inputs, skip)
+    try:
+        trial = _Trial(subject, inputs, _together([truth for _, truth in elements]), metric)
+        rows = []
+        for name in dict.fromkeys([*subject.names, *subject.kernels]):
+            for kernel in subject.kernels.get(name, ()):
+                if kernel.name in prunable:
+                    rows += [trial.pruned(kernel, sparsity) for sparsity in sparsities]
+            if quantization and name in subject.names:
+                rows.append(trial.quantized(name))
+    finally:
+        subject.close()
+    return Sensitivity(tuple(rows), trial.score, len(trial.before[0]))
 
 
-def _row(
-    subject: Switched,
-    inputs: list[np.ndarray],
-    before: np.ndarray,
-    labels: np.ndarray | None,
-    name: str,
-    sparsity: float | None,
-) -> SensitivityRow:
-    kernel: Any = subject.kernels.get(name)
-    value: Any = None if kernel is None else kernel.numpy()
-    if kernel is not None:
-        layer = subject.layers[name]
-        kernel.assign(_rounded(layer, value) if sparsity is None else _pruned(value, sparsity))
-    subject.switch(name, sparsity is None)
-    after = subject.predict(inputs)
-    subject.switch(name, False)
-    if kernel is not None:
-        kernel.assign(value)
-    change = float(np.mean(np.max(np.abs(after - before).reshape(len(before), -1), axis=1)))
-    drop = None if labels is None else _accuracy(before, labels) - _accuracy(after, labels)
-    return SensitivityRow(name, sparsity, change, drop)
+def _together(labels: list[Any]) -> Any:
+    """The labels of all batches in one structure, or None."""
+    if labels[0] is None:
+        return None
+    return keras.tree.map_structure(lambda *parts: np.concatenate([np.asarray(x) for x in parts]), *labels)
 
 
-def _accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(classes(outputs) == labels))
+class _Trial:
+    """Measures one disturbance at a time."""
 
+    def __init__(self, subject: Called, inputs: list[Any], labels: Any, metric: Metric | None) -> None:
+        self.subject, self.inputs, self.labels, self.metric = subject, inputs, labels, metric
+        self.before = subject.predict(inputs)
+        self.score = None if labels is None else score(labels, self.before, metric)
 
-def _pruned(kernel: np.ndarray, sparsity: float) -> np.ndarray:
-    value = tf.constant(kernel)
-    return (value * magnitude_mask(value, sparsity)).numpy()
+    def pruned(self, kernel: Kernel, sparsity: float) -> SensitivityRow:
+        """With the smallest weights of one kernel at zero."""
+        value = tf.convert_to_tensor(kernel.variable)
+        changes = {kernel: (value * magnitude_mask(value, sparsity)).numpy()}
+        return self._row(kernel.name, sparsity, changes)
 
+    def quantized(self, name: str) -> SensitivityRow:
+        """With the kernels and the outputs of one layer on 256 levels."""
+        self.subject.round_outputs(name, True)
+        try:
+            changes = {kernel: rounded(kernel) for kernel in self.subject.kernels.get(name, ())}
+            return self._row(name, None, changes)
+        finally:
+            self.subject.round_outputs(name, False)
 
-def _rounded(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
-    """On the grid -127..127: of each channel for convolutions, of the whole for dense layers."""
-    axes = {keras.layers.Conv2D: (0, 1, 2), keras.layers.DepthwiseConv2D: (0, 1)}.get(type(layer))
-    scale = np.maximum(np.abs(kernel).max(axis=axes, keepdims=True), 1e-8) / 127
-    return np.round(kernel / scale) * scale
+    def _row(self, name: str, sparsity: float | None, changes: dict[Kernel, np.ndarray]) -> SensitivityRow:
+        values = {kernel: kernel.variable.numpy() for kernel in changes}
+        try:
+            for kernel, value in changes.items():
+                kernel.variable.assign(value)
+            after = self.subject.predict(self.inputs)
+        finally:
+            for kernel, value in values.items():
+                kernel.variable.assign(value)
+        differences = [np.abs(a - b).reshape(len(b), -1) for a, b in zip(after, self.before)]
+        change = float(np.mean(np.max(np.concatenate(differences, axis=1), axis=1)))
+        drop = None if self.score is None else self.score - score(self.labels, after, self.metric)
+        return SensitivityRow(name, sparsity, change, drop)

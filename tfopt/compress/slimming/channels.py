@@ -33,6 +33,7 @@ class Channels:
         made: id of a weight -> the axis along which it makes channels.
         of: Index of a tensor -> the numbers of its channels.
         folded: id of a kernel -> the batch normalisation behind it.
+        whole: Names of layers with weights that cannot be cut, with their types.
     """
 
     def __init__(self, graph: Graph, exclude: Sequence[str] = ()) -> None:
@@ -41,6 +42,7 @@ class Channels:
         self.made: dict[int, int] = {}
         self.of: dict[int, Numbers] = {}
         self.folded: dict[int, keras.layers.BatchNormalization] = {}
+        self.whole: dict[str, str] = {}
         self._parent: list[int] = []
         self._fixed: list[Numbers] = []
         for index in graph.inputs:
@@ -99,6 +101,8 @@ class Channels:
     def _follow(self, call: Call) -> None:
         outputs = rule(call)(self, call)
         if outputs is None:
+            if weights(call):
+                self.whole[call.name] = type(call.operation).__name__
             for index in call.inputs:
                 self.fix(self.of[index])
             for index in call.outputs:

@@ -4,10 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import Any, final
 
+import keras
 import numpy as np
 
 from tfopt.compress.slimming.channels import Channels
+from tfopt.compress.slimming.kernel_rules import RECURRENT
 from tfopt.compress.slimming.rules import weights
+
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 
 
 @final
@@ -32,7 +36,7 @@ def cost(channels: Channels, kept: np.ndarray) -> Cost:
             shape = kept_shape(channels, kept, weight)
             sizes[id(weight)] = math.prod(shape), np.dtype(weight.dtype).itemsize
             if len(shape) >= 2 and id(weight) in channels.axes:
-                flops += 2 * math.prod(shape) * _positions(channels, call)
+                flops += _operations(channels, call, weight, math.prod(shape))
     params = sum(count for count, _ in sizes.values())
     return Cost(flops, params, sum(count * itemsize for count, itemsize in sizes.values()))
 
@@ -45,7 +49,14 @@ def kept_shape(channels: Channels, kept: np.ndarray, weight: Any) -> tuple[int, 
     return tuple(shape)
 
 
+def _operations(channels: Channels, call: Any, weight: Any, size: int) -> int:
+    """An embedding is a look-up: its table makes no operations."""
+    return 0 if isinstance(call.operation, keras.layers.Embedding) else 2 * size * _positions(channels, call)
+
+
 def _positions(channels: Channels, call: Any) -> int:
-    """At how many places of the output a kernel works."""
-    spatial = channels.graph.tensor(call.outputs[0]).shape[1:-1]
+    """At how many places a kernel works: of its output; of its input if it goes from there."""
+    from_input = isinstance(call.operation, (*_TRANSPOSED, *RECURRENT, keras.layers.Bidirectional))
+    index = call.inputs[0] if from_input else call.outputs[0]
+    spatial = channels.graph.tensor(index).shape[1:-1]
     return math.prod(size or 1 for size in spatial)

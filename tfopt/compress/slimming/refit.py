@@ -32,7 +32,7 @@ def refit(
     for call in channels.graph.calls:
         layer = call.operation
         known = isinstance(layer, keras.layers.Dense | keras.layers.Conv2D) and counts[call.name] == 1
-        if not known or id(layer.kernel) not in channels.axes:
+        if not known or getattr(layer, "groups", 1) != 1 or id(layer.kernel) not in channels.axes:
             continue
         *_, before, after = (
             kept[channels.unit[numbers]] for _, numbers in sorted(channels.axes[id(layer.kernel)].items())

@@ -34,7 +34,10 @@ def l2(channels: Channels) -> np.ndarray:
             continue
         kernel, norm = np.asarray(weight, np.float64), channels.folded.get(id(weight))
         if norm is not None:
-            kernel = kernel * _factor(norm).reshape(kernel.shape[axis:])
+            factor, rest = _factor(norm), kernel.shape[axis:]
+            # A depthwise kernel makes (inputs, multiplier) channels; behind the outputs of others are inputs.
+            ones = (1,) * (len(rest) - 1)
+            kernel = kernel * factor.reshape(rest if factor.size == np.prod(rest) else (rest[0], *ones))
         np.add.at(total, units, np.sum(np.square(kernel), axis=_others(kernel, axis)))
         np.add.at(count, units, 1)
     return np.sqrt(np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))

@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfopt._checks import check_choice, check_number, message
+from tfopt._checks import check_choice, check_instance, check_number, message
 from tfopt.compress._data import pairs
-from tfopt.compress._graph import Call, Graph
+from tfopt.compress._graph import Graph
+from tfopt.compress._kernels import refuse_keras_quantized
 from tfopt.compress.slimming import scores
-from tfopt.compress.slimming.channels import Channels, Numbers
+from tfopt.compress.slimming.channels import Channels
 from tfopt.compress.slimming.cost import cost
+from tfopt.compress.slimming.rebuilding import rebuilt
 from tfopt.compress.slimming.refit import refit
 
 LEAST_SHARE = 0.1  # of a layer's channels stays, whatever the ranking over all layers says
@@ -43,9 +45,10 @@ def slim(
     With `data`, each Dense and Conv2D is fitted by least squares, one after the other, to what it made before
     from all its inputs. Half of a fine-tuned MobileNet keeps most of its accuracy so, before any training.
 
-    Channels that are added, multiplied, normalised or convolved depthwise go together, so residual,
-    squeeze-and-excite and fire modules shrink as a whole. Inputs, outputs, and whatever meets a layer that
-    is not known stay as they are.
+    Channels that are added, multiplied, normalized or convolved depthwise go together, so residual,
+    squeeze-and-excite and fire modules shrink as a whole. Grouped convolutions and group normalizations lose
+    whole groups, attention whole heads, recurrent layers units with all their gates. Inputs, outputs, and
+    whatever meets a layer that is not known stay as they are; a warning names such layers.
 
     Args:
         model: A built Functional or Sequential model; models nested in it are opened.
@@ -85,13 +88,17 @@ def slim(
     name, budget = _budget(budgets)
     check_choice("criterion", criterion, ("bn_scale", "l2", "taylor"))
     check_choice("scope", scope, ("layer", "global"))
+    check_instance("model", model, keras.Model)
+    refuse_keras_quantized(model, "slimmed")
     graph = Graph(model)
     channels = Channels(graph, exclude)
+    if channels.whole:
+        _log.warning("These layers of %s are not known and stay whole: %s.", model.name, channels.whole)
     ranking = _Ranking(channels, _scores(channels, criterion, model, data), scope, criterion)
     kept = ranking.kept(budget) if name == "keep" else _fitting(channels, ranking, name, budget)
-    small = _rebuilt(graph, channels, kept)
+    small = rebuilt(graph, channels, kept)
     if data is not None:
-        whole = _rebuilt(graph, channels, kept | True)
+        whole = rebuilt(graph, channels, kept | True)
         refit(channels, kept, whole, small, [inputs for inputs, _ in pairs(data)])
     before, after = cost(channels, kept | True), cost(channels, kept)
     _log.info("%s: %s -> %s, channels %d -> %d", model.name, before, after, *ranking.counts(kept))
@@ -123,7 +130,11 @@ class _Ranking:
         groups = [group for group in channels.groups() if not np.isnan(values[group]).any()]
         if not groups:
             fix = "Try criterion='l2'." if criterion == "bn_scale" else ""
-            raise ValueError(f"`model` has no channels to remove by criterion={criterion!r}. {fix}".strip())
+            whole = f"These layers are not known and stay whole: {channels.whole}." if channels.whole else ""
+            raise ValueError(
+                f"`model` has no channels to remove by criterion={criterion!r}: those of inputs and outputs "
+                f"stay. {whole} {fix}".strip()
+            )
         if criterion == "l2" and scope == "global":  # norms depend on the size of the kernel
             for group in groups:
                 values[group] = values[group] / max(values[group].mean(), 1e-30)
@@ -164,41 +175,3 @@ def _fitting(channels: Channels, ranking: _Ranking, name: str, budget: float) ->
         middle = (low + high) / 2
         low, high = (middle, high) if price(middle) <= limit else (low, middle)
     return ranking.kept(low)
-
-
-def _rebuilt(graph: Graph, channels: Channels, kept: np.ndarray) -> keras.Model:
-    layers: dict[str, keras.layers.Layer] = {}
-
-    def run(call: Call, args: tuple, kwargs: dict) -> Any:
-        if not isinstance(call.operation, keras.layers.Layer):
-            return call.operation(*args, **kwargs)
-        if call.name not in layers:
-            config = {**call.operation.get_config(), "name": call.name}
-            config.update(_sizes(channels, kept, call))
-            layers[call.name] = type(call.operation).from_config(config)
-            layers[call.name].trainable = True  # not by the config: `SpatialDropout2D` refuses it there
-        return layers[call.name](*args, **kwargs)
-
-    model = graph.replay(run)
-    for call in graph.calls:
-        if call.name in layers:
-            old, new = call.operation.weights, layers[call.name].weights
-            for before, after in zip(old, new, strict=True):
-                after.assign(_sliced(channels, kept, before))
-    return model
-
-
-def _sizes(channels: Channels, kept: np.ndarray, call: Call) -> dict[str, Any]:
-    """The options of a layer that hold its number of channels."""
-    layer, count = call.operation, int(np.count_nonzero(kept[channels.unit[channels.of[call.outputs[0]]]]))
-    if type(layer) is keras.layers.Reshape:
-        return {"target_shape": (*layer.target_shape[:-1], count)}
-    makes = any(id(weight) in channels.made for weight in layer.weights)
-    return {name: count for name in ("filters", "units") if makes and name in layer.get_config()}
-
-
-def _sliced(channels: Channels, kept: np.ndarray, weight: Any) -> Numbers:
-    value = np.asarray(weight)
-    for axis, numbers in channels.axes.get(id(weight), {}).items():
-        value = np.compress(kept[channels.unit[numbers]], value, axis)
-    return value
