@@ -122,8 +122,8 @@ class InMemory(RandomAccess):
         return np.asarray(memoryview(self.images))
 
 
-class _Python(RandomAccess):
-    """Examples that Python code reads."""
+class PythonAccess(RandomAccess):
+    """Examples that Python code reads, by `array`."""
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """Calls `array` from the graph."""
@@ -133,7 +133,7 @@ class _Python(RandomAccess):
 
 
 @final
-class OnDisk(_Python):
+class OnDisk(PythonAccess):
     """uint8 images [examples, height, width, 3] in a memory-mapped file."""
 
     def __init__(self, images: np.memmap, labels: np.ndarray, weights: np.ndarray | None = None) -> None:
@@ -146,7 +146,7 @@ class OnDisk(_Python):
 
 
 @final
-class Files(_Python):
+class Files(PythonAccess):
     """Image files, decoded when they are read and resized if `image_size` is given.
 
     `grey_bits`: what 16-bit pixels hold, in all files alike; see `decode`.

@@ -28,12 +28,32 @@ def from_tfds(name: str, fractions: dict[str, float], data_dir: str | None) -> I
     if match is None:
         raise ValueError(message("source", "a folder, 'digits' or a TFDS name", name))
     tfds = require("tensorflow_datasets", "`tfopt.data.load` of a TFDS name")
-    builder, train = _builder(tfds, match["builder"], data_dir), match["split"] or "train"
+    return _from_builder(tfds, _builder(tfds, match["builder"], data_dir), match["split"], fractions, name)
+
+
+def prepared_folder(directory: str) -> str | None:
+    """The folder in which TFDS left a prepared data set, if `directory` is one or has one version of it."""
+    for name in ("", *sorted(os.listdir(directory))):
+        if os.path.isfile(os.path.join(directory, name, "dataset_info.json")):
+            return os.path.join(directory, name)
+    return None
+
+
+def from_prepared(directory: str, fractions: dict[str, float]) -> ImageDataset:
+    """Loads a folder that TFDS prepared, by `tfds.builder_from_directory`: its code is not needed."""
+    tfds = require("tensorflow_datasets", "`tfopt.data.load` of a folder that TFDS prepared")
+    return _from_builder(tfds, tfds.builder_from_directory(directory), None, fractions, directory)
+
+
+def _from_builder(
+    tfds: Any, builder: Any, split_given: str | None, fractions: dict[str, float], name: str
+) -> ImageDataset:
+    train = split_given or "train"
     features = builder.info.features
     if not {"image", "label"} <= set(features) or features["label"].num_classes < 2:
         raise ValueError(message("source", "a TFDS data set of images with two classes or more", name))
     splits = {}
-    if match["split"] is None:
+    if split_given is None:
         splits = {key: key for key in fractions if key in builder.info.splits and _has_labels(builder, key)}
     missing = {key: share for key, share in fractions.items() if key not in splits}
     splits = _slices(tfds, builder, train, missing) | splits

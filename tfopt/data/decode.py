@@ -1,6 +1,7 @@
 """One door from an image file to uint8 pixels [height, width, 3], and one error that names a bad file."""
 
 import contextlib
+import io
 import os
 import stat
 import struct
@@ -90,6 +91,14 @@ def decode(
     return out
 
 
+def decode_bytes(content: bytes, name: str) -> np.ndarray:
+    """The pixels of an encoded image in memory, as `decode` returns them; `name` is for the error."""
+    try:
+        return _any_image(io.BytesIO(content), None, False, None)
+    except _DAMAGE as error:
+        raise BadImageError(name, "it is empty" if not content else str(error) or repr(error)) from error
+
+
 def _reason(path: str, error: Exception) -> str:
     if os.path.isfile(path) and os.path.getsize(path) == 0:
         return "the file is empty"
@@ -99,12 +108,12 @@ def _reason(path: str, error: Exception) -> str:
     return str(error) or repr(error)
 
 
-def open_image(path: str) -> Image.Image:
+def open_image(path: str | io.BytesIO) -> Image.Image:
     """`Image.open`, with the decoder of `pillow-heif` if it is needed and installed."""
     try:
         return Image.open(path)
     except UnidentifiedImageError:
-        if not path.lower().endswith((".heic", ".heif", ".hif", ".avif")):
+        if not isinstance(path, str) or not path.lower().endswith((".heic", ".heif", ".hif", ".avif")):
             raise
         try:
             import pillow_heif
@@ -121,7 +130,7 @@ def check_regular(path: str) -> None:
 
 
 def _any_image(
-    path: str, image_size: tuple[int, int] | None, crop: bool, grey_bits: int | None
+    path: str | io.BytesIO, image_size: tuple[int, int] | None, crop: bool, grey_bits: int | None
 ) -> np.ndarray:
     with open_image(path) as image:
         width, height = image.size

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
+from tfopt.data.parquet import Encoded
 from tfopt.data.stream import RecordFiles, stream_of
 
 _BLOCK = 2**24  # bytes read at a time
@@ -46,6 +47,9 @@ def _add_random_access(digest: Any, source: RandomAccess, root: bytes, content: 
     if isinstance(source, Files):
         digest.update(repr((source.image_size, source.crop_to_aspect_ratio)).encode())
         _add_files(digest, source.paths, root, content)
+    elif isinstance(source, Encoded):
+        for index in range(len(source)):
+            digest.update(source.content(index))
     elif isinstance(source, InMemory):
         _add_values(digest, source.pixels)
     elif isinstance(source, OnDisk):

@@ -13,11 +13,12 @@ from tfopt._optional import require
 from tfopt.data.access import Files, InMemory, RandomAccess
 from tfopt.data.arrays import from_arrays
 from tfopt.data.bit_depth import grey_bits
-from tfopt.data.catalog import from_tfds
+from tfopt.data.catalog import from_prepared, from_tfds, prepared_folder
 from tfopt.data.dataset import ImageDataset, image_dataset
 from tfopt.data.decode import BadImageError, decode
 from tfopt.data.folder import Listing, check_no_empty_class, list_folder
 from tfopt.data.labeled_files import from_table
+from tfopt.data.parquet import Encoded, from_parquet, parquet_files
 from tfopt.data.split import strata, stratified_split
 from tfopt.data.table import ENDINGS, Table, is_frame, read_frame, read_table
 from tfopt.data.targets import check_task
@@ -55,6 +56,8 @@ def load(
               and `test` if they exist, with such sub-folders inside;
             - a CSV or TSV file, or a data frame of pandas: a column of image files, one or several of labels,
               and if wanted a column of splits and one of sample weights;
+            - a folder that TensorFlow Datasets prepared (with `dataset_info.json`), or Parquet files of
+              encoded images and labels, as `datasets` of Hugging Face saves them (with `pyarrow`);
             - "digits": the 1,797 handwritten digits of scikit-learn, 8x8, grey, 10 classes;
             - a name of TensorFlow Datasets, "tf_flowers", with a slice if wanted, "cifar10/train[:10%]";
             - arrays (x, y) or (x, y, sample_weights): images [examples, height, width, 1 or 3] with pixels
@@ -110,15 +113,19 @@ def load(
     columns |= {"weight_column": weight_column, "separator": separator}
     if (table := _table(source, data_dir)) is not None:
         skip = on_bad_image == "skip"
-        files, names, about = from_table(table, task=task, class_names=class_names, skip=skip, **columns)
+        listed, names, about = from_table(table, task=task, class_names=class_names, skip=skip, **columns)
         _log_notes(table.name, about["notes"])
-        return image_dataset(_complete(files, fractions, seed, _take_files), names, **about)
+        return image_dataset(_complete(listed, fractions, seed, _take_files), names, **about)
     if not isinstance(source, (str, os.PathLike)):
         expected = "a folder, a CSV file, 'digits', a TFDS name, arrays or a data frame"
         raise TypeError(message("source", expected, source))
     name = os.path.expanduser(os.fspath(source))
     if given := [option for option, value in columns.items() if value]:
         raise ValueError(message("source", f"a CSV or TSV file or a data frame, as {given} are given", name))
+    if files := parquet_files(name):
+        encoded, names, about = from_parquet(name, files, class_names, task)
+        _log_notes(name, about["notes"])
+        return image_dataset(_complete(encoded, fractions, seed, Encoded.taken), names, **about)
     if task not in (None, "classification"):
         expected = "None or 'classification' for a source with one class per image"
         raise ValueError(message("task", expected, task, "Pass a CSV file for other labels."))
@@ -126,6 +133,8 @@ def load(
         return image_dataset(
             _complete({"train": _digits()}, fractions, seed, _take_arrays), tuple("0123456789"), source=name
         )
+    if os.path.isdir(name) and (prepared := prepared_folder(name)):
+        return from_prepared(prepared, fractions)
     if os.path.isdir(name):
         return _from_folder(name, fractions, seed, on_bad_image == "skip")
     _refuse_archives(name)
