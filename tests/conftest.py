@@ -55,3 +55,9 @@ def flowers_dir() -> str:
 def mobilenet_weights() -> str:
     """ImageNet weights of MobileNet alpha 0.25 without top; skipped without."""
     return _path_from("TFOPT_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def lite0_path() -> str:
+    """EfficientNet-Lite0 with its ImageNet classifier as a .keras file; skipped without."""
+    return _path_from("TFOPT_LITE0")
