@@ -34,6 +34,7 @@ def classes(root, *names, count=6, ending="png"):
         ("Training", "Testing"),
         ("train", "dev", "test"),
         ("train", "eval"),
+        ("train", "PublicTest", "PrivateTest"),
         ("trn", "tst"),
         ("train_set", "test_set"),
         ("train_images", "val_images", "test-images"),

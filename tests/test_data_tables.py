@@ -94,6 +94,14 @@ def test_splits_and_weights_are_kept(folder):
     assert sorted(labels(data.test)) == list(range(2, 40, 4))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_tables_of_spreadsheets_are_read(folder, encoding):
+    rows = [f"pics/{i};{('é', 'ü')[i % 2]}" for i in range(40)]
+    (folder / "sheet.csv").write_bytes("\r\n".join(["id_code;diagnosis", *rows]).encode(encoding))
+    data = load(folder / "sheet.csv", **ALL)
+    assert data.class_names == ("é", "ü") and data.class_counts == {"train": [20, 20]}
+
+
 def test_names_with_commas_are_no_several_labels(folder):
     names = ("tench, Tinca tinca", "goldfish, Carassius auratus", "hen")
     data = load(write(folder, "image,label", lambda i: f'pics/{i}.png,"{names[i % 3]}"'), **ALL)

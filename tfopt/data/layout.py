@@ -17,8 +17,18 @@ _WAY_OUT = (
 )
 _WORDS = {
     "train": ("train", "training", "trn"),
-    "validation": ("validation", "validate", "validating", "val", "valid", "dev", "eval", "evaluation"),
-    "test": ("test", "testing", "tst", "holdout"),
+    "validation": (
+        "validation",
+        "validate",
+        "validating",
+        "val",
+        "valid",
+        "dev",
+        "eval",
+        "evaluation",
+        "publictest",
+    ),
+    "test": ("test", "testing", "tst", "holdout", "privatetest"),
 }
 # Names of folders that mean a split only beside a folder for training: as classes they are usual.
 _WEAK = ("valid", "dev", "eval", "holdout", "validate", "validating", "evaluation")

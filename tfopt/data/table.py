@@ -15,7 +15,8 @@ ENDINGS = (".csv", ".tsv")
 _SEPARATORS = (",", ";", "\t", "|")
 _USUAL = {
     "image_column": "filename file filepath path image imagepath imagefile imagename imageid img imgpath "
-    "imgname picture photo files filenames images paths id name",
+    "imgname picture photo files filenames images paths id idcode "
+    "imgid imagecode name",
     "label_column": "label labels class classes target targets category categories classname classid "
     "labelname classlabel tag tags y breed species diagnosis",
     "split_column": "split subset set partition phase dataset usage fold",
@@ -77,7 +78,7 @@ def read_table(path: str, folder: str | None) -> Table:
     with open(path, "rb") as file:
         content = file.read()
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")  # what Excel writes
     separator = _separator(path, text)
