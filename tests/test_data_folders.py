@@ -1,6 +1,7 @@
 """How image folders lie on people's disks: splits under their usual names, junk, links, odd files."""
 
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -211,6 +212,15 @@ def test_one_image_alone_is_scaled_by_the_depth_that_holds_it(tmp_path, high, bi
     deep(tmp_path / "x.png", np.array([[high, high // 2]] * 3))
     pixels = decode(tmp_path / "x.png")
     assert pixels[0, 0].tolist() == [high * 255 // (2**bits - 1)] * 3
+
+
+def test_large_grey_pictures_are_scaled_in_strips(tmp_path):
+    deep(tmp_path / "x.png", np.arange(8_000_000).reshape(2000, 4000) % 50_000)
+    tracemalloc.start()
+    pixels = decode(tmp_path / "x.png", (8, 8))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert pixels.shape == (8, 8, 3) and peak < 60e6  # as one array of int64 it took 128 MB and more
 
 
 def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ _SCAN, _FRAMES, _TABLES = 0xDA, (0xC0, 0xC1, 0xC2), (0xE0, 0xDB, 0xC4, 0xDD)  # 
 _JFIF, _JFIF_LENGTH = 0xE0, 16  # a shorter one is damaged: Pillow refuses it
 _LARGE = 2**24  # pixels from which images are decoded one at a time, as each takes hundreds of MB
 _ONE_AT_A_TIME = threading.Lock()
-_STRIP = 2**22  # pixels that are converted at a time
+_STRIP = 2**20  # pixels that are converted at a time
 _UNKNOWN_KINDS = {  # what has no decoder in Pillow, by the ending of the file, and what to do
     (".heic", ".heif", ".hif"): "Pillow has no decoder for HEIC: install `pillow-heif`, or convert to JPEG",
     (".avif",): "this Pillow has no decoder for AVIF: install Pillow 11.3 or newer, or convert to JPEG",

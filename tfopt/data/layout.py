@@ -34,9 +34,7 @@ _WORDS = {
 _WEAK = ("valid", "dev", "eval", "holdout", "validate", "validating", "evaluation")
 _AROUND = "set|sets|data|dataset|datasets|images?|imgs?|img|split|seg|pictures?|pics?|photos?|samples?"
 _AROUND += "|folder|files?|full|final|new|jpe?g|png|crops?|cropped|resized|small|original"
-_SPLIT = re.compile(
-    rf"^(?:{_AROUND})*?({'|'.join(sum(_WORDS.values(), ()))})(?:{_AROUND})*$"  # longest words are tried too
-)
+_SPLIT = re.compile(rf"^(?:{_AROUND})*?({'|'.join(sum(_WORDS.values(), ()))})(?:{_AROUND})*$")
 _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
 _INPUTS = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "photos", "pictures"}
 _MASKS = {"mask", "masks", "label", "labels", "annotation", "annotations", "annot", "gt", "groundtruth"}
