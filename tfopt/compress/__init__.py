@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfopt.compress.comparison import Comparison, compare
     from tfopt.compress.distillation import Distillation, SoftTargets
     from tfopt.compress.exporting import export
+    from tfopt.compress.planning import Budget, Plan, PlanResult, carry_out, plan
     from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
     from tfopt.compress.quantization import (
         FakeQuantize,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BinaryConv2D",
     "BinaryDense",
+    "Budget",
     "ChannelSparsity",
     "Clustering",
     "Comparison",
@@ -43,6 +45,8 @@ __all__ = [
     "FakeQuantize",
     "FreezeStatistics",
     "OneShotSparsity",
+    "Plan",
+    "PlanResult",
     "Pruning",
     "QuantizedConv2D",
     "QuantizedDense",
@@ -54,9 +58,11 @@ __all__ = [
     "TernaryConv2D",
     "TernaryDense",
     "binarize",
+    "carry_out",
     "compare",
     "export",
     "from_tf_keras",
+    "plan",
     "quantize_aware",
     "sensitivity",
     "slim",
@@ -69,6 +75,11 @@ __getattr__, __dir__ = lazy_names(
     {
         "BinaryConv2D": "binarization",
         "BinaryDense": "binarization",
+        "Budget": "planning",
+        "Plan": "planning",
+        "PlanResult": "planning",
+        "carry_out": "planning",
+        "plan": "planning",
         "ChannelSparsity": "slimming",
         "Clustering": "clustering.callback",
         "Comparison": "comparison",

@@ -1,0 +1,73 @@
+"""Plans: limits are kept by the real file, or refused with the nearest that can be reached."""
+
+import zlib
+
+import keras
+import numpy as np
+import pytest
+
+from tfopt.compress.planning import Budget, carry_out, plan
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+Y = RNG.integers(0, 2, 128)
+X = (RNG.normal(size=(128, 8, 8, 3)) + 1.5 * Y[:, None, None, None]).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    layers = [
+        L.Conv2D(32, 3, activation="relu"),
+        L.Conv2D(32, 3, activation="relu"),
+        L.GlobalAveragePooling2D(),
+    ]
+    made = keras.Sequential([keras.Input((8, 8, 3)), *layers, L.Dense(2, activation="softmax")])
+    made.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    made.fit(X, Y, epochs=4, verbose=0)
+    return made
+
+
+def test_a_plan_keeps_bytes_and_is_carried_out(model, tmp_path):
+    made = plan(model, (X, Y), Budget(bytes="9k", drop="20%"))
+    assert made.expected.bytes <= 9000 and (made.keep < 1.0 or made.precision is not None)
+    result = carry_out(made, (X, Y), tmp_path / "s.tflite", epochs=1)
+    assert result.missed == {} and len((tmp_path / "s.tflite").read_bytes()) == result.measured.bytes <= 9000
+    assert result.drop <= 0.2 and "channels kept" in str(made)
+
+
+def test_zipped_is_kept_by_pruning_single_layers(model, tmp_path):
+    whole = plan(model, (X, Y), Budget(bytes="1M")).tried[0][1]
+    limit = 0.25 * whole.zipped
+    result = carry_out(plan(model, (X, Y), Budget(zipped=limit)), path=tmp_path / "z.tflite")
+    assert len(zlib.compress((tmp_path / "z.tflite").read_bytes(), 6)) <= limit and not result.missed
+
+
+def test_a_budget_below_the_smallest_model_names_the_nearest(model):
+    with pytest.raises(ValueError, match=r"reachable.*100.0.*The nearest .*bytes="):
+        plan(model, X, Budget(bytes=100))
+
+
+def test_data_without_labels_is_judged_by_agreement_and_said(model, caplog):
+    made = plan(model, X[:32], Budget(drop=0.5))
+    assert "agreement with the float model" in caplog.text and made.float_score == 1.0
+
+
+@pytest.mark.parametrize(
+    "limits, text",
+    [
+        ({}, "must have a limit"),
+        ({"bytes": "250 apples"}, "`bytes` must be a number with one of the units"),
+        ({"bytes": 0}, "`bytes` must be a number > 0"),
+        ({"drop": 3}, "'1%' is one point"),
+        ({"latency_ms": -1.0}, "`latency_ms`"),
+    ],
+)
+def test_bad_limits_are_named(limits, text):
+    with pytest.raises(ValueError, match=text):
+        Budget(**limits)
+
+
+def test_sizes_and_shares_are_read():
+    budget = Budget(bytes="1.5 KiB", zipped="2k", latency_ms="5ms", arena="1MB", drop="1%")
+    assert budget.limits() == {"bytes": 1536, "zipped": 2000, "latency_ms": 5, "arena": 1e6, "drop": 0.01}

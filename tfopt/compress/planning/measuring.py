@@ -1,0 +1,111 @@
+"""What a model costs and loses as a file: everything is measured on the file that `export` writes."""
+
+import tempfile
+import zlib
+from dataclasses import dataclass
+from typing import Any, final
+
+import keras
+import numpy as np
+
+from tfopt.compress._data import pairs
+from tfopt.compress._score import Metric, score
+from tfopt.compress.exporting import export
+from tfopt.compress.tflite_model import TFLiteModel
+
+PRECISIONS = (None, "float16", "dynamic", "int8")
+ALIGNMENT = 16  # bytes: TFLite places tensors of the arena at multiples of it
+
+
+@final
+@dataclass(frozen=True)
+class Measurement:
+    """Costs and score of one file; the names are those of `Budget`."""
+
+    bytes: int
+    zipped: int
+    latency_ms: float
+    arena: int
+    score: float
+
+
+@final
+class Judge:
+    """Measures models as files on the same data.
+
+    Args:
+        model: The float model. Without labels in the data, agreement with it is the score: its classes, or
+            its values by R^2.
+        data: Batched, with or without labels; also the representative data of int8 files.
+        metric: See `sensitivity`.
+    """
+
+    def __init__(self, model: keras.Model, data: Any, metric: Metric | None) -> None:
+        elements = list(pairs(data))
+        if not elements:
+            raise ValueError("`data` must have at least one batch. Received an empty dataset.")
+        self.inputs = _joined([inputs for inputs, _ in elements])
+        self.metric, self.labelled = metric, elements[0][1] is not None
+        outputs = [np.asarray(y) for y in keras.tree.flatten(model.predict(self.inputs, verbose=0))]
+        self.labels = _joined([y for _, y in elements]) if self.labelled else [_answers(y) for y in outputs]
+        self.float_score = score(self.labels, outputs, metric)
+
+    @property
+    def data(self) -> tuple[Any, Any]:
+        """Inputs and labels, as `sensitivity` takes them."""
+        return self.inputs, self.labels
+
+    def measure(self, model: keras.Model, precision: str | None, path: Any = None) -> Measurement:
+        """Exports a model and measures the file.
+
+        Args:
+            model: The model, from `quantize_aware` or not.
+            precision: As `export(quantization=)`.
+            path: Where the file is kept, or None.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            target = f"{folder}/model.tflite" if path is None else path
+            file = export(model, target, precision, self.inputs if precision == "int8" else None)
+            first = keras.tree.map_structure(lambda x: x[:1], self.inputs)
+            outputs = [np.asarray(y) for y in keras.tree.flatten(file.predict(self.inputs))]
+            latency = file.benchmark(first, seconds=0.3).median_ms
+            content, memory = file.content, arena(file)
+        value = score(self.labels, outputs, self.metric)
+        return Measurement(len(content), len(zlib.compress(content, 6)), latency, memory, value)
+
+
+def arena(file: TFLiteModel) -> int:
+    """Bytes of all activations that live at once, at their peak: from the making to the last reading."""
+    interpreter = file._load(built_in=True)
+    operations = interpreter._get_ops_details()
+    sizes = {t["index"]: _padded(t) for t in interpreter.get_tensor_details()}
+    start = {int(t["index"]): -1 for t in interpreter.get_input_details()}
+    end = {int(t["index"]): len(operations) for t in interpreter.get_output_details()}
+    for place, operation in enumerate(operations):
+        for index in map(int, operation["outputs"]):
+            start.setdefault(index, place)
+            end.setdefault(index, place)
+        for index in map(int, operation["inputs"]):
+            if index in start:
+                end[index] = max(end.get(index, place), place)
+    live = [
+        sum(sizes.get(i, 0) for i in start if start[i] <= place <= end.get(i, -1))
+        for place in range(len(operations))
+    ]
+    return max(live, default=0)
+
+
+def _padded(tensor: dict[str, Any]) -> int:
+    size = int(np.prod(tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _joined(parts: list[Any]) -> Any:
+    return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _answers(outputs: np.ndarray) -> np.ndarray:
+    """The class of each row where the outputs are scores of classes (rows that sum to 1), else the
+    outputs."""
+    scores = outputs.shape[-1] > 1 and np.allclose(outputs.sum(-1), 1.0, atol=1e-3)
+    return outputs.argmax(-1) if scores else outputs
