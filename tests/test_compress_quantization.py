@@ -5,12 +5,13 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import tfopt
 from tfopt.compress import FakeQuantize, FreezeStatistics, export, quantize_aware
 
-L = keras.layers
+L, ops = keras.layers, keras.ops
 RNG = np.random.default_rng(0)
 SHAPE = (12, 12, 8)
 
@@ -37,6 +38,11 @@ def squeeze_excite(x):
 def fire(x):
     parts = [L.Conv2D(4, size, padding="same", activation="relu")(x) for size in (1, 3)]
     return L.Concatenate()(parts)
+
+
+def sequence(x, layers):
+    """Layers on (time, channels)."""
+    return chain(L.Reshape((-1, x.shape[-1]))(x), layers)
 
 
 def two_heads_of_one_convolution(x):
@@ -75,7 +81,59 @@ PATTERNS = {
     "multiply": squeeze_excite,
     "concatenate": fire,
     "shared": two_heads_of_one_convolution,
+    "conv-transpose": lambda x: L.Conv2DTranspose(6, 3, strides=2, padding="same")(x),
+    "conv-transpose-bn-relu": lambda x: chain(
+        x, [L.Conv2DTranspose(6, 3, strides=2, use_bias=False), L.BatchNormalization(), L.ReLU()]
+    ),
+    "separable": lambda x: chain(x, [L.SeparableConv2D(6, 3), L.BatchNormalization(), L.ReLU()]),
+    "separable-multiplier": lambda x: L.SeparableConv2D(6, 3, strides=2, depth_multiplier=2)(x),
+    "grouped": lambda x: chain(x, [L.Conv2D(8, 3, groups=4), L.BatchNormalization(), L.ReLU()]),
+    "resizing": lambda x: L.Conv2D(8, 1)(L.Resizing(20, 20)(x)),
+    "upsampling-bilinear": lambda x: L.Conv2D(8, 1)(L.UpSampling2D(2, interpolation="bilinear")(x)),
+    "prelu": lambda x: chain(x, [L.Conv2D(8, 1), L.PReLU("random_uniform", shared_axes=[1, 2])]),
+    "elu": lambda x: chain(x, [L.Conv2D(8, 1), L.ELU(0.7)]),
+    "selu-inside": lambda x: L.Conv2D(8, 1, activation="selu")(x),
+    "gelu": lambda x: chain(x, [L.Conv2D(8, 1), L.Activation("gelu")]),
+    "gelu-inside": lambda x: L.Dense(8, activation="gelu")(x),
+    "mish": lambda x: L.Conv2D(8, 1, activation="mish")(x),
+    "softplus": lambda x: L.Activation("softplus")(L.Conv2D(8, 1)(x)),
+    "exponential": lambda x: L.Activation("exponential")(L.Conv2D(8, 1, activation="tanh")(x)),
+    "swish-inside": lambda x: L.DepthwiseConv2D(3, activation="swish")(x),
+    "hard-swish-inside": lambda x: L.Dense(8, activation="hard_swish")(x),
+    "layer-norm": lambda x: L.LayerNormalization()(x),
+    "group-norm": lambda x: L.GroupNormalization(4)(x),
+    "unit-norm": lambda x: L.UnitNormalization()(x),
+    "rms-norm": lambda x: L.RMSNormalization()(x),
+    "einsum-dense": lambda x: L.EinsumDense("abcd,de->abce", (None, 12, 6), bias_axes="e")(x),
+    "depth-to-space": lambda x: ops.depth_to_space(L.Conv2D(8, 1)(x), 2),
+    "minimum-maximum": lambda x: L.Maximum()([x, L.Minimum()([x * 0.5, L.Conv2D(8, 1)(x)])]),
+    "average": lambda x: L.Average()([x, L.Conv2D(8, 1)(x)]),
+    "operators": lambda x: L.Conv2D(8, 1)(x / 2.5 - 1.0) * 0.3,
+    "split-concatenate": lambda x: ops.concatenate(ops.split(L.Conv2D(8, 1)(x), 2, axis=-1)[::-1], axis=-1),
+    "slice": lambda x: L.Conv2D(8, 1)(x)[:, 1:7, ::2, 2:],
+    "transpose": lambda x: ops.transpose(L.Conv2D(8, 1)(x), (0, 3, 1, 2)),
+    "stack": lambda x: ops.stack([L.Conv2D(8, 1)(x), x], axis=1),
+    "reductions": lambda x: ops.max(x, axis=-1, keepdims=True) + ops.sum(x, axis=(1, 2), keepdims=True),
+    "conv1d": lambda x: sequence(x, [L.Conv1D(6, 3, strides=2, activation="relu")]),
+    "conv1d-bn-relu": lambda x: sequence(
+        x, [L.Conv1D(6, 3, use_bias=False), L.BatchNormalization(), L.ReLU()]
+    ),
+    "conv1d-causal": lambda x: sequence(x, [L.Conv1D(6, 3, padding="causal", dilation_rate=2)]),
+    "conv1d-transpose": lambda x: sequence(x, [L.Conv1DTranspose(6, 3, strides=2)]),
+    "depthwise1d": lambda x: sequence(x, [L.DepthwiseConv1D(3, strides=2), L.BatchNormalization(), L.ReLU()]),
+    "separable1d": lambda x: sequence(x, [L.SeparableConv1D(6, 3, activation="relu")]),
+    "pooling1d": lambda x: sequence(x, [L.MaxPooling1D(2), L.Conv1D(8, 1), L.AveragePooling1D(2)]),
+    "global-pooling1d": lambda x: sequence(x, [L.Conv1D(8, 1), L.GlobalAveragePooling1D()]),
+    "batch-norm1d": lambda x: sequence(x, [L.BatchNormalization(), L.ReLU(), L.Conv1D(8, 1)]),
+    "normalization1d": lambda x: sequence(x, [L.Normalization(mean=[0.1] * 8, variance=[2.0] * 8)]),
+    "rescaling-rank5": lambda x: L.Rescaling([0.5] * 8, 0.25)(L.Reshape((3, 4, 12, 8))(x)),
+    "batch-norm-rank2": lambda x: chain(x, [L.Flatten(), L.Dense(4), L.BatchNormalization()]),
+    "attention": lambda x: sequence(x, [lambda y: L.MultiHeadAttention(2, 4)(y, y)]),
+    "grouped-attention": lambda x: sequence(x, [lambda y: L.GroupQueryAttention(4, 4, 2)(y, y)]),
+    "time-distributed": lambda x: L.TimeDistributed(L.Conv1D(6, 3))(x),
+    "matmul": lambda x: ops.matmul(x, ops.transpose(L.Conv2D(8, 1)(x), (0, 1, 3, 2))),
 }
+LOOSE = {"mish": 0.03}  # seven kernels one behind the other
 
 
 def randomized(model):
@@ -112,7 +170,7 @@ def test_pattern_becomes_integer_kernels_within_one_bit(pattern, tmp_path):
     others = {name for name in contents.float_operations if name != "DEQUANTIZE"}
     print(pattern, [op.name for op in contents.operations], f"{np.mean(wrong > 1.01):.4f}", wrong.max())
     assert not others, others
-    assert np.mean(wrong > 1.01) <= 0.01
+    assert np.mean(wrong > 1.01) <= LOOSE.get(pattern, 0.01)
     np.testing.assert_array_equal(model(images).numpy(), before)  # the original is not touched
 
 
@@ -130,14 +188,152 @@ def test_dead_activations_do_not_break_the_file(tmp_path):
     assert np.abs(export(quantized, tmp_path / "p.tflite", "int8", images).predict(images)).max() < 1e-3
 
 
-def test_layers_without_rule_are_named_with_the_ways_out(tmp_path):
+def test_what_has_no_integer_kernel_stays_float_inside_and_is_named(tmp_path, caplog):
     inputs = keras.Input(SHAPE)
-    model = keras.Model(inputs, L.Conv2D(4, 1)(L.PReLU(name="odd")(inputs)))
-    with pytest.raises(ValueError, match=r"odd \(PReLU\).*skip=.*scheme="):
-        quantize_aware(model)
+    x = L.Conv2D(8, 1, activation="softsign", name="first")(inputs)
+    x = L.Lambda(lambda value: value / (1.0 + ops.abs(value)), name="odd")(x)
+    model = randomized(keras.Model(inputs, L.Conv2D(4, 1, name="last")(x)))
+    images = RNG.normal(size=(16, *SHAPE)).astype("float32")
+    quantized = quantize_aware(model)
+    assert "first (its activation softsign), odd (Lambda)" in caplog.text
+    quantized(images, training=True)
+    file = export(quantized, tmp_path / "p.tflite", "int8", images, input_type="float32")
+    kinds = [(op.name, op.is_float) for op in file.inspect().operations if op.name in ("CONV_2D", "DIV")]
+    assert kinds == [("CONV_2D", False), ("DIV", True), ("DIV", True), ("CONV_2D", False)]
+    assert np.abs(file.predict(images) - quantized(images).numpy()).max() < 2.5 * step_of(quantized)
+
+
+def test_skipped_layers_compute_in_float_between_integer_neighbors(tmp_path):
+    inputs = keras.Input(SHAPE)
+    x = inputs
+    for name in ("first", "second", "third"):
+        x = L.Conv2D(8, 1, activation="relu", name=name)(x)
+    model = randomized(keras.Model(inputs, x + 1.0))
+    images = RNG.normal(size=(16, *SHAPE)).astype("float32")
     with pytest.raises(ValueError, match="`skip` must be names of layers"):
         quantize_aware(model, skip=["nope"])
-    assert any(layer.name == "odd" for layer in quantize_aware(model, skip=["odd"]).layers)
+    quantized = quantize_aware(model, skip=["second"], data=images)
+    file = export(quantized, tmp_path / "p.tflite", "int8", images, input_type="float32")
+    assert [op.is_float for op in file.inspect().operations if op.name == "CONV_2D"] == [False, True, False]
+    assert np.abs(file.predict(images) - quantized(images).numpy()).max() < 2.5 * step_of(quantized)
+
+
+def test_skip_holds_for_inputs_and_integer_inputs_are_never_rounded():
+    floats, pixels, ids = (
+        keras.Input((6,)),
+        keras.Input((6,), dtype="uint8"),
+        keras.Input((6,), dtype="int32"),
+    )
+    table = L.Flatten()(L.Embedding(5000, 2)(ids))
+    parts = [L.Dense(2)(floats), L.Dense(2)(L.Rescaling(1 / 255)(pixels)), L.Dense(2)(table)]
+    model = keras.Model([floats, pixels, ids], L.Add()(parts))
+    x = [RNG.normal(size=(64, 6)), RNG.integers(0, 256, (64, 6)), RNG.integers(0, 5000, (64, 6))]
+    x = [each.astype(tensor.dtype) for each, tensor in zip(x, model.inputs)]
+    quantized = quantize_aware(model, skip=[floats.name])
+    quantized(x, training=True)
+    names = {layer.name for layer in quantized.layers if isinstance(layer, FakeQuantize) and layer.watch}
+    assert names == {f"{pixels.name}_range"}
+    np.testing.assert_allclose(quantized(x), model(x), atol=0.1)
+
+
+@pytest.mark.parametrize("low, high", [(-2000.0, 2000.0), (0.0, 4095.0), (0.0, 1.0), (0.0, 255.0)])
+def test_the_range_of_a_rescaled_input_is_that_of_the_data(low, high):
+    model = keras.Sequential([keras.Input((16,)), L.Rescaling(1 / high), L.Dense(2)])
+    data = RNG.uniform(low, high, (64, 16)).astype("float32")
+    data[0, :2] = low, high
+    quantized = quantize_aware(model, data=data)
+    (entry,) = [layer for layer in quantized.layers if isinstance(layer, FakeQuantize) and layer.watch]
+    assert abs(float(entry.high) - high) <= high / 127 and abs(float(entry.low) - low) <= high / 100
+    if low == 0.0:  # pixels are exactly the levels
+        assert (float(entry.low), float(entry.high)) == (low, high)
+    np.testing.assert_allclose(quantized(data), model(data), atol=0.06)
+
+
+def test_data_outside_a_fixed_range_and_unequal_columns_are_told(caplog):
+    model = keras.Sequential([keras.Input((2,), name="facts"), L.Dense(2)])
+    data = RNG.uniform(0, 1, (64, 2)).astype("float32")
+    quantize_aware(model, data=data, input_range=(0, 1))
+    assert not caplog.text
+    quantize_aware(model, data=data * 300, input_range=(0, 255))
+    assert (
+        "Input 'facts' has values from" in caplog.text and "outside of its range from 0 to 255" in caplog.text
+    )
+    caplog.clear()
+    quantize_aware(model, data=data * [1.0, 100000.0])
+    assert "columns [0]" in caplog.text and "skip=['facts', ...]" in caplog.text
+    for wrong in ((1, 0), {"other": (0, 1)}, 5):
+        with pytest.raises(ValueError, match="`input_range` must be"):
+            quantize_aware(model, input_range=wrong)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Block(L.Layer):
+    """A residual block as users write it, with a weight of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.convolution, self.norm = L.Conv2D(8, 3, padding="same"), L.BatchNormalization()
+
+    def build(self, shape):
+        self.convolution.build(shape)
+        self.norm.build(shape)
+        self.table = self.add_weight(shape=(12, 12, 8), initializer="random_normal")
+
+    def call(self, x, training=None):
+        return ops.relu(x + self.norm(self.convolution(x), training=training)) + self.table
+
+
+def test_layers_made_of_keras_layers_are_opened(tmp_path):
+    inputs = keras.Input(SHAPE)
+    model = randomized(keras.Model(inputs, Block(name="b")(Block(name="a")(inputs))))
+    images = RNG.normal(size=(16, *SHAPE)).astype("float32")
+    before = model(images).numpy()
+    quantized = quantize_aware(model, data=images)
+    assert len(quantized.trainable_weights) == len(model.trainable_weights) - 4  # frozen scales and shifts
+    file = export(quantized, tmp_path / "p.tflite", "int8", images, input_type="float32")
+    assert not file.inspect().float_operations.keys() - {"DEQUANTIZE"}
+    assert np.abs(file.predict(images) - before).mean() < 3 * step_of(quantized)
+    quantized.save(tmp_path / "q.keras")
+    again = keras.models.load_model(tmp_path / "q.keras")
+    np.testing.assert_array_equal(again(images), quantized(images))
+    np.testing.assert_array_equal(model(images), before)
+
+
+class Net(keras.Model):
+    """A subclassed model whose `call` is Keras's or TensorFlow's."""
+
+    def __init__(self, plain, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.plain = L.Dense(3), plain
+
+    def call(self, x):
+        return self.dense(x / 255.0) if self.plain else self.dense(tf.identity(x))
+
+    def get_config(self):
+        return {"plain": self.plain}
+
+
+def test_subclassed_models_are_traced_and_others_refused_with_the_way_out():
+    x = RNG.uniform(0, 255, (32, 6)).astype("float32")
+    model, other = Net(True), Net(False)
+    with pytest.raises(ValueError, match="not built on one array"):
+        quantize_aware(model)
+    np.testing.assert_allclose(model(x), quantize_aware(model, data=x)(x), atol=0.05)
+    other(x)
+    with pytest.raises(ValueError, match=r"subclassed.*keras.Model\(inputs, model\(inputs\)\)"):
+        quantize_aware(other)
+    inputs = keras.Input((6,))
+    wrapped = quantize_aware(keras.Model(inputs, other(inputs)), data=x)
+    np.testing.assert_allclose(other(x), wrapped(x), atol=0.05)
+
+
+def test_what_is_quantized_already_is_refused():
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8)])
+    with pytest.raises(ValueError, match="must be a model in float.*of `quantize_aware`"):
+        quantize_aware(quantize_aware(model))
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="quantized to int8"):
+        quantize_aware(model)
 
 
 def test_nested_model_saves_loads_and_keeps_the_original(tmp_path):
@@ -212,7 +408,9 @@ def test_statistics_freeze_late_and_weights_train_on(optimizer, batch_norm):
         for path in record.epochs[0]
     }
     for path, (before, *after) in moved.items():
-        if path.endswith(("low", "high", "batches")):
+        if path.endswith("seen"):
+            assert not any(after), path
+        elif path.endswith(("low", "high", "batches")):
             assert after == [False, False], path
         elif "batch_normalization/" in path:
             assert after == [not batch_norm] * 2, path

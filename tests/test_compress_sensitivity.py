@@ -57,7 +57,7 @@ def test_int8_of_a_layer_is_quantize_aware_with_all_others_skipped(model, scan):
         alone = quantize_aware(model, skip=[other for other in names if other != name])
         alone(IMAGES, training=True)
         change = np.abs(alone.predict(IMAGES, verbose=0) - expected).max(axis=1).mean()
-        assert rows[name].change == pytest.approx(change, rel=0.15, abs=1e-5), (
+        assert rows[name].change == pytest.approx(change, rel=0.25, abs=1e-5), (
             name
         )  # ranges differ by a rounding
     assert max(row.change for row in rows.values()) > 1e-4

@@ -48,6 +48,11 @@ def nodes(model: keras.Model) -> list:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
+def lambda_output_shape(layer: keras.layers.Lambda) -> Any:
+    """The argument `output_shape` of a Lambda layer; its config holds it only in serialized form."""
+    return layer._output_shape
+
+
 def learning_rate_schedule(optimizer: Any) -> LearningRateSchedule | None:
     """The schedule of an optimizer, wrapped or not; None for a numeric rate: Keras shows only its value."""
     rate = getattr(innermost(optimizer), "_learning_rate", None)

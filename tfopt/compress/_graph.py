@@ -1,6 +1,7 @@
 """A Functional model as a flat list of calls, nested models opened, which can be replayed with changes.
 
-Replaying makes new layers: the original model is never touched.
+Replaying makes new layers: the original model is never touched. A caller may have layers opened too: it gives
+a function that returns a small model which computes what the layer does.
 """
 
 from collections import defaultdict
@@ -41,21 +42,30 @@ class Call:
         return [leaf.index for leaf in leaves if isinstance(leaf, Ref)]
 
 
+Opener = Callable[["Call", list[keras.KerasTensor]], keras.Model | None]
+
+
 @final
 class Graph:
     """The calls of a model in the order in which they run.
 
     Args:
         model: A Functional or built Sequential model, with models of these kinds nested in it.
+        opener: `opener(call, tensors)` returns a Functional model that computes what a call of a layer or
+            operation computes of its tensors, or None. The calls in it take the place of the call.
 
     Raises:
-        ValueError: a subclassed model or one that is not built.
+        ValueError: If the model, or one nested in it, is subclassed or not built and `opener` does not
+        open it.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, opener: Opener | None = None) -> None:
         check_instance("model", model, keras.Model)
         self.model = functional(model)
         self.calls: list[Call] = []
+        self._opener = opener
+        self._prefix = ""
+        self._operations: list[Any] = []
         self._index: dict[int, int] = {}
         self._names: dict[int, str] = {}
         self._alive: list[Any] = []
@@ -118,18 +128,35 @@ class Graph:
             if node.is_input or isinstance(operation, keras.layers.InputLayer):
                 continue
             args, kwargs = arguments.args, {k: v for k, v in arguments.kwargs.items() if v is not None}
-            if isinstance(operation, keras.Model):
-                self._enter(operation, args, kwargs.get("training", training), node.outputs)
+            if isinstance(operation, keras.Model) and nodes(operation):
+                self._enter(operation, args[0], kwargs.get("training", training), node.outputs)
                 continue
             if training is not None and "training" in signature(operation.call).parameters:
                 kwargs.setdefault("training", training)
-            args, kwargs = keras.tree.map_structure(self._ref, (args, kwargs))
-            outputs = tuple(self._number(tensor) for tensor in node.outputs)
-            self.calls.append(Call(operation, self._name(operation, model), args, kwargs, outputs))
+            self._append(operation, model, args, kwargs, node.outputs)
 
-    def _enter(self, model: keras.Model, args: tuple, training: bool | None, outputs: list) -> None:
-        """Inlines a nested model: its inputs and outputs become the tensors outside."""
-        for inner, outer in zip(self._tensors(model, "inputs"), keras.tree.flatten(args[0])):
+    def _append(self, operation: Any, model: keras.Model, args: tuple, kwargs: dict, outputs: list) -> None:
+        """Adds a call, or the calls of the model that the opener gives for it."""
+        name = self._name(operation, model)
+        refs = keras.tree.map_structure(self._ref, (args, kwargs))
+        if self._opener is not None:
+            call = Call(operation, name, *refs, ())
+            inside = self._opener(call, [self.tensor(index) for index in call.inputs])
+            if inside is not None:
+                leaves = keras.tree.flatten((args, kwargs))
+                tensors = [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
+                outside, self._prefix = self._prefix, name
+                self._enter(inside, tensors, kwargs.get("training"), outputs)
+                self._prefix = outside
+                return
+        elif isinstance(operation, keras.Model):
+            self._tensors(operation, "inputs")  # raises: nobody knows what is inside
+        self.calls.append(Call(operation, name, *refs, tuple(self._number(tensor) for tensor in outputs)))
+
+    def _enter(self, model: keras.Model, inputs: Any, training: bool | None, outputs: list) -> None:
+        """Inlines a model: its inputs and outputs become the tensors outside."""
+        for inner, outer in zip(self._tensors(model, "inputs"), keras.tree.flatten(inputs)):
+            self._alive.append(inner)
             self._index[id(inner)] = self._index[id(outer)]
         self._trace(model, training)
         for inner, outer in zip(self._tensors(model, "outputs"), outputs):
@@ -140,10 +167,16 @@ class Graph:
         return Ref(self._index[id(leaf)]) if isinstance(leaf, keras.KerasTensor) else leaf
 
     def _name(self, operation: Any, model: keras.Model) -> str:
-        """The layer's own name, with the nested model's in front if it is taken."""
+        """The layer's own name, with that of the nested model or the opened layer in front if need be."""
         if id(operation) not in self._names:
+            self._operations.append(operation)  # an id is unique only while its operation lives
             taken, name = set(self._names.values()), operation.name
-            while name in taken:
+            if self._prefix:
+                name = self._prefix if name == "main" else f"{self._prefix}_{name}"
+                base, count = name, 1
+                while name in taken - {self._prefix}:
+                    name, count = f"{base}_{count}", count + 1
+            while not self._prefix and name in taken:
                 name = f"{model.name}_{name}"
             self._names[id(operation)] = name
         return self._names[id(operation)]

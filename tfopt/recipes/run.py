@@ -75,7 +75,7 @@ class Run:
 
         def make() -> keras.Model:
             with self.setting.strategy.scope():
-                return compress.quantize_aware(model, preserve)
+                return compress.quantize_aware(model, preserve, input_range=(0, 255))
 
         return self.stage("quantization", make, partial(stages.quantize, model))()
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tfopt._checks import check_instance, message
-from tfopt.compress._clone import cloned
+from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._graph import Graph
 from tfopt.compress.binarization.layers import BinaryConv2D, BinaryDense, TernaryConv2D, TernaryDense
 from tfopt.compress.distillation import Lesson
@@ -98,10 +98,10 @@ def _converted(
     graph = Graph(model)
     chosen = _chosen(graph, exclude)
 
-    def make(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
-        if config["name"] in chosen:
-            return kinds[type(layer)].from_config({**config, **options})
-        return type(layer).from_config(config)
+    def make(layer: keras.Layer, name: str) -> keras.Layer:
+        if name in chosen:
+            return new_layer(layer, name, kinds[type(layer)], **options)
+        return new_layer(layer, name)
 
     converted = cloned(graph, make)
     Lesson(teacher).begin(converted)

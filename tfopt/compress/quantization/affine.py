@@ -8,22 +8,42 @@ and its shift a 32-bit bias, and a ReLU behind it is fused.
 from typing import Any, final
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfopt.compress.quantization.layers import per_channel
 
 
 def channel_affine(inputs: tf.Tensor, scale: Any, offset: Any) -> tf.Tensor:
-    """inputs * scale + offset along the last axis, for inputs of rank 2 or 4."""
+    """inputs * scale + offset along the last axis, for inputs of any rank."""
     channels = inputs.shape[-1]
     ones = tf.ones([channels])
     kernel = per_channel(tf.reshape(ones * tf.cast(scale, tf.float32), [1, 1, 1, channels]))
-    image = inputs if len(inputs.shape) == 4 else tf.reshape(inputs, [-1, 1, 1, channels])
+    image = _as_images(inputs)
     outputs = tf.nn.depthwise_conv2d(
         image, tf.cast(tf.reshape(kernel, [1, 1, channels, 1]), inputs.dtype), [1, 1, 1, 1], "VALID"
     )
     outputs = outputs + tf.cast(ones * tf.cast(offset, tf.float32), inputs.dtype)
-    return outputs if len(inputs.shape) == 4 else tf.reshape(outputs, [-1, channels])
+    return outputs if len(inputs.shape) == 4 else tf.reshape(outputs, _open_shape(inputs))
+
+
+def _as_images(inputs: tf.Tensor) -> tf.Tensor:
+    """A tensor of any rank with its channels, as the depthwise kernel wants it: at rank 4."""
+    *places, channels = inputs.shape[1:]
+    if len(places) == 2:
+        return inputs
+    if None in places:
+        sizes: Any = [-1, 1, 1, channels]
+    else:
+        sizes = [-1, *([1] * (2 - len(places))), *places, channels][:4] if len(places) < 2 else None
+        sizes = sizes or [-1, places[0], int(np.prod(places[1:])), channels]
+    return tf.reshape(inputs, sizes)
+
+
+def _open_shape(inputs: tf.Tensor) -> Any:
+    """The shape of a tensor, without arithmetic in the graph if only the number of samples is open."""
+    places = inputs.shape[1:]
+    return tf.shape(inputs) if None in places else [-1, *places]
 
 
 @final
@@ -65,3 +85,40 @@ class QuantizedRescaling(keras.layers.Rescaling):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """inputs * scale + offset."""
         return channel_affine(inputs, self.scale, self.offset)
+
+
+@final
+@keras.saving.register_keras_serializable(package="tfopt")
+class ScaleShift(keras.layers.Layer):
+    """inputs * scale + shift along the last axis: the end of a normalization. Made by `quantize_aware`.
+
+    Args:
+        use_scale: Whether there is a scale.
+        use_shift: Whether there is a shift.
+    """
+
+    def __init__(self, use_scale: bool = True, use_shift: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.use_scale, self.use_shift = bool(use_scale), bool(use_shift)
+        self.gamma: Any = 1.0
+        self.beta: Any = 0.0
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the scale and the shift."""
+        size = (input_shape[-1],)
+        if self.use_scale:
+            self.gamma = self.add_weight(shape=size, initializer="ones", name="gamma")
+        if self.use_shift:
+            self.beta = self.add_weight(shape=size, initializer="zeros", name="beta")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """inputs * scale + shift."""
+        return channel_affine(inputs, self.gamma, self.beta)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "use_scale": self.use_scale, "use_shift": self.use_shift}

@@ -10,7 +10,14 @@ from tfopt.compress.clustering.groups import KeepGroups
 from tfopt.compress.quantization.layers import per_channel, per_tensor
 
 
-class _KeepsGroups(keras.layers.Layer):
+def depthwise_per_channel(kernel: Any) -> Any:
+    """A kernel (height, width, channels, multiplier) with one scale for each output channel."""
+    height, width, channels, multiplier = kernel.shape
+    flat = keras.ops.reshape(kernel, (1, height, width, channels * multiplier))
+    return keras.ops.reshape(per_channel(flat), (height, width, channels, multiplier))
+
+
+class KeepsGroups(keras.layers.Layer):
     """A layer whose kernel has groups of weights that stay equal; they are saved with it.
 
     Args:
@@ -61,7 +68,7 @@ class _KeepsGroups(keras.layers.Layer):
 
 @final
 @keras.saving.register_keras_serializable(package="tfopt")
-class QuantizedConv2D(_KeepsGroups, keras.layers.Conv2D):
+class QuantizedConv2D(KeepsGroups, keras.layers.Conv2D):
     """Conv2D with an int8 kernel: symmetric, one scale per output channel. Made by `quantize_aware`.
 
     If all channels share their values, they share the scale: else the file would not share them.
@@ -82,9 +89,7 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Keras's depthwise convolution on the rounded kernel."""
-        height, width, channels, multiplier = self.kernel.shape
-        flat = keras.ops.reshape(self.kernel, (1, height, width, channels * multiplier))
-        kernel = keras.ops.reshape(per_channel(flat), self.kernel.shape)
+        kernel = depthwise_per_channel(self.kernel)
         outputs = keras.ops.depthwise_conv(
             inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
         )
@@ -95,7 +100,7 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
 @final
 @keras.saving.register_keras_serializable(package="tfopt")
-class QuantizedDense(_KeepsGroups, keras.layers.Dense):
+class QuantizedDense(KeepsGroups, keras.layers.Dense):
     """Dense with an int8 kernel: symmetric, one scale for the whole kernel. Made by `quantize_aware`.
 
     The TFLite converter does not accept a trained scale per output here.

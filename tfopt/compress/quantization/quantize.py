@@ -1,21 +1,26 @@
 """quantize_aware: a clone of a model that trains with the rounding of its int8 file."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfopt._checks import check_choice, check_instance, message
-from tfopt.compress._graph import Call, Graph
+from tfopt.compress._graph import Graph
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.quantization import rules
+from tfopt.compress.quantization.inputs import InputRange, calibrate, named_ranges
 from tfopt.compress.quantization.layers import FakeQuantize
+from tfopt.compress.quantization.opening import Opener, as_functional
 from tfopt.compress.quantization.preserve import PRESERVE, Kept, kept_in
+from tfopt.compress.quantization.quantizer import Quantizer, softens
 
 L = keras.layers
-PIXELS = (0.0, 255.0)
-GROUPED: set[type] = {L.Conv2D, L.Dense}
+GROUPED: set[type] = {L.Conv1D, L.Conv2D, L.Conv2DTranspose, L.Dense}
+_logger = logging.getLogger(__name__)
 
 
 def quantize_aware(
@@ -26,6 +31,8 @@ def quantize_aware(
     scheme: Mapping[type, type] | None = None,
     freeze_batch_norm: bool = True,
     teacher: keras.Model | None = None,
+    input_range: InputRange = None,
+    data: Any = None,
 ) -> keras.Model:
     """Returns a clone that computes with int8 values, to be trained a little and exported.
 
@@ -36,27 +43,37 @@ def quantize_aware(
         weights:      symmetric, 8 bits, a scale per channel (Dense: one per kernel)
         activations:  8 bits, range learned as a moving average of batch extremes
 
-    Batch normalisation behind a convolution stays a layer; the converter folds it into the kernel.
+    Batch normalization behind a convolution stays a layer; the converter folds it into the kernel. Layers
+    without a rule, a user's own or attention, are opened where their `call` consists of Keras layers and
+    `keras.ops`. What TFLite has no integer kernel for is computed in float inside the int8 file, between
+    integer neighbors; a warning names it.
 
     Args:
-        model: A Functional or Sequential model; models nested in it are opened. If it starts with
-            `Rescaling`, its inputs are taken to be pixels in [0, 255], and the file will take uint8.
+        model: A Functional, Sequential or built subclassed model; models nested in it are opened.
         preserve: What training must keep of a pruned or clustered model: "sparsity" (zeros), "clusters"
             (shared values; channels that share values share one scale), or "both".
-        skip: Layers to leave in float: names or patterns such as "block_1_*".
+        skip: What to leave in float: names of layers, operations and inputs, or patterns such as "block_1_*".
         scheme: Your own layers by the layer they replace, such as `{keras.layers.Dense: MyDense}`; made by
             `MyDense.from_config(dense.get_config())`, weights copied, outputs rounded.
         freeze_batch_norm: Keep the statistics, scales and shifts that the model has learned. The clone then
             starts as the function that the model is, and trains faster. False trains them on.
         teacher: A model, such as `model` itself, to learn from besides the labels in every `fit` of the
             clone (not saved with it); see `Distillation`.
+        input_range: (low, high) of all inputs, or a dictionary of such by the name of the input. By
+        default it
+            is learned: the extremes of all batches, which for pixels are 0 and 255. Integer inputs are
+            indices
+            or exact numbers and are never rounded.
+        data: A batched dataset or arrays, from which all ranges start (32 batches at most). Without, they
+            start at the first batch of `fit`. A clone made with data can be exported without any training,
+            and warnings tell of inputs outside of `input_range` and of columns of very unequal size.
 
     Returns:
         A flat `keras.Model` with the same inputs, outputs and layer names. Not compiled.
 
     Raises:
-        ValueError: the model is subclassed or not built, has layers without an int8 kernel, or nothing
-            that `preserve` could keep.
+        ValueError: If the model is not built, is a subclassed one that cannot be traced, is quantized
+            already, or has nothing that `preserve` could keep.
 
     Example:
         >>> quantized = tfopt.compress.quantize_aware(model)
@@ -73,114 +90,52 @@ def quantize_aware(
     """
     check_instance("freeze_batch_norm", freeze_batch_norm, bool)
     check_choice("preserve", preserve, PRESERVE)
-    graph = Graph(model)
-    skipped = _matching(graph, skip)
     scheme = dict(scheme or {})
+    graph = Graph(as_functional(model), Opener(skip, list(scheme)))
+    _check_float(graph)
+    skipped = _matching(graph, skip)
     kept = _kept(graph, skipped, GROUPED - scheme.keys(), preserve)
-    quantizer = _Quantizer(graph, skipped, scheme, kept)
+    quantizer = Quantizer(graph, skipped, scheme, kept, named_ranges(graph.model, input_range))
     quantized = graph.replay(quantizer.run, quantizer.source)
-    for call in graph.calls:
-        if call.name in quantizer.clones:
-            groups = [kept[call.name].groups] if call.name in kept else []
-            quantizer.clones[call.name].set_weights([*call.operation.get_weights(), *groups])
+    _set_weights(graph, quantizer.clones, kept)
     outputs = {id(tensor) for tensor in quantized.outputs}
     for layer in quantized.layers:
-        if isinstance(layer, FakeQuantize) and layer.maximum == rules.PROBABILITY["maximum"]:
+        if isinstance(layer, FakeQuantize) and softens(layer):
             layer.in_training = id(layer.output) not in outputs
     for layer in quantized.layers if freeze_batch_norm else ():
         if isinstance(layer, L.BatchNormalization):
             layer.trainable = False
+    if quantizer.floats:
+        _logger.warning(
+            "Computed in float inside the int8 file, for want of an integer kernel: %s.",
+            ", ".join(dict.fromkeys(quantizer.floats)),
+        )
+    if data is not None:
+        calibrate(quantized, data)
     Lesson(teacher).begin(quantized)
     return quantized
 
 
-class _Quantizer:
-    """Replays the calls of a graph with rounded weights and activations."""
+def _set_weights(graph: Graph, clones: dict[str, keras.Layer], kept: dict[str, Kept]) -> None:
+    for call in graph.calls:
+        if call.name in clones:
+            groups = [kept[call.name].groups] if call.name in kept else []
+            clones[call.name].set_weights([*call.operation.get_weights(), *groups])
+        if call.name in clones and rules.folds(graph, call) and call.operation.scale:
+            # The converter cannot fold a scale of zero: it leaves the convolution in float.
+            gamma = clones[call.name].gamma
+            least = max(float(np.abs(gamma.numpy()).max()), 1.0) * 2.0**-10
+            gamma.assign(np.where(np.abs(gamma) < least, np.copysign(least, gamma), gamma))
 
-    def __init__(self, graph: Graph, skip: set[str], scheme: dict[type, type], kept: dict[str, Kept]) -> None:
-        self.graph, self.skip, self.scheme, self.kept = graph, skip, scheme, kept
-        self.clones: dict[str, keras.Layer] = {}
-        self.uses: dict[str, int] = {}
-        calls = [call for call in graph.calls if not self._is_exempt(call)]
-        bad = [f"{c.name} ({type(c.operation).__name__})" for c in calls if rules.unsupported(graph, c)]
-        if bad:
-            raise ValueError(
-                f"These layers have no int8 rule: {', '.join(bad)}. Leave them in float with `skip=[...]` or "
-                "give layers of your own with `scheme={LayerClass: YourClass}`."
-            )
 
-    def source(self, tensor: keras.KerasTensor, index: int) -> keras.KerasTensor:
-        """Rounds an input of the model."""
-        pixels = all(isinstance(call.operation, L.Rescaling) for call in self.graph.consumers[index])
-        limits = {"minimum": PIXELS[0], "maximum": PIXELS[1]} if pixels else {}
-        return self._ranged(tensor, tensor.name, **limits)
-
-    def run(self, call: Call, args: tuple, kwargs: dict) -> Any:
-        """The outputs of a call, rounded where TFLite rounds."""
-        layer, name = call.operation, call.name
-        if name in self.skip or isinstance(layer, rules.SAME_RANGE):
-            return self._layer(call)(*args, **kwargs)
-        if type(layer) in self.scheme:
-            return self._ranged(self._layer(call, self.scheme[type(layer)])(*args, **kwargs), name)
-        if isinstance(layer, L.Rescaling) and self._rescales_pixels(call):
-            return self._rescaled(call, *args)
-        if isinstance(layer, L.Activation):
-            return rules.activation(layer.activation, args[0], name, self._ranged_unless_fused(call))
-        if isinstance(layer, L.Softmax):
-            return self._ranged(self._layer(call)(*args), name, **rules.PROBABILITY)
-        if type(layer) in rules.WEIGHTED:
-            return self._weighted(call, args)
-        kind = rules.AFFINE.get(type(layer)) if not rules.folds(self.graph, call) else None
-        output = self._layer(call, kind)(*args, **kwargs)
-        return self._ranged_unless_fused(call)(output, name)
-
-    def _weighted(self, call: Call, args: tuple) -> Any:
-        function, kind = call.operation.activation, rules.WEIGHTED[type(call.operation)]
-        ranged = self._ranged_unless_fused(call)
-        if function in rules.RELUS:
-            return ranged(self._layer(call, kind)(*args), call.name)
-        output = self._ranged(self._layer(call, kind, activation="linear")(*args), call.name)
-        return rules.activation(function, output, f"{call.name}_{function.__name__}", ranged)
-
-    def _layer(self, call: Call, kind: Any = None, **changes: Any) -> Any:
-        if not isinstance(call.operation, L.Layer):
-            return call.operation
-        if call.name not in self.clones:
-            kind = kind or type(call.operation)
-            keeping = self.kept[call.name].options if call.name in self.kept else {}
-            config = {**call.operation.get_config(), "name": call.name, **changes, **keeping}
-            self.clones[call.name] = kind.from_config(config)
-        return self.clones[call.name]
-
-    def _ranged(self, output: Any, name: str, **limits: Any) -> Any:
-        self.uses[name] = count = self.uses.get(name, 0) + 1  # a shared layer has a range for each use
-        suffix = f"_{count}" if count > 1 else ""
-        return FakeQuantize(name=f"{name}_range{suffix}", **limits)(output)
-
-    def _ranged_unless_fused(self, call: Call) -> rules.Ranged:
-        fused = rules.fuses_forward(self.graph, call)
-
-        def ranged(output: Any, name: str, **limits: Any) -> Any:
-            return (
-                output if fused and name == call.name and not limits else self._ranged(output, name, **limits)
-            )
-
-        return ranged
-
-    def _rescales_pixels(self, call: Call) -> bool:
-        numbers = (call.operation.scale, call.operation.offset)
-        return set(call.inputs) <= set(self.graph.inputs) and all(isinstance(n, int | float) for n in numbers)
-
-    def _rescaled(self, call: Call, pixels: keras.KerasTensor) -> keras.KerasTensor:
-        """Rescaling of pixels as the two integer kernels that TFLite has for it: a product and a sum."""
-        scale, offset, name = call.operation.scale, call.operation.offset, call.name
-        product = L.Rescaling(scale, name=f"{name}_scale")(pixels)
-        product = self._ranged(product, f"{name}_scale", **_grid(*(scale * end for end in PIXELS)))
-        total = L.Rescaling(1.0, offset, name=name)(product)
-        return self._ranged(total, name, **_grid(*(scale * end + offset for end in PIXELS)))
-
-    def _is_exempt(self, call: Call) -> bool:
-        return call.name in self.skip or type(call.operation) in self.scheme
+def _check_float(graph: Graph) -> None:
+    """Refuses models whose layers are quantized already, by Keras or by this function."""
+    for call in graph.calls:
+        mode = getattr(call.operation, "quantization_mode", None)
+        if mode is not None or isinstance(call.operation, FakeQuantize):
+            found = f"{call.name!r}" + (f", quantized to {mode}" if mode else " of `quantize_aware`")
+            expected = "a model in float: give the one from before its quantization"
+            raise ValueError(message("model", expected, found))
 
 
 def _kept(graph: Graph, skip: set[str], kinds: set[type], preserve: str | None) -> dict[str, Kept]:
@@ -196,19 +151,10 @@ def _kept(graph: Graph, skip: set[str], kinds: set[type], preserve: str | None) 
     return kept
 
 
-def _grid(low: float, high: float) -> dict[str, float]:
-    """A range that holds both ends and has zero exactly on one of its 256 levels.
-
-    Without the latter, [-1, 1] puts every pixel halfway between two levels.
-    """
-    if low >= 0.0 or high <= 0.0:
-        return {"minimum": min(low, 0.0), "maximum": max(high, 0.0)}
-    step = max(-low / 128, high / 127)
-    return {"minimum": -128 * step, "maximum": 127 * step}
-
-
 def _matching(graph: Graph, skip: Sequence[str]) -> set[str]:
-    names, found = {call.name for call in graph.calls}, set()
+    """Names of calls and inputs that fit one of the patterns."""
+    names = {call.name for call in graph.calls} | {tensor.name for tensor in graph.model.inputs}
+    found: set[str] = set()
     for pattern in skip:
         fits = {name for name in names if fnmatchcase(name, pattern)}
         if not fits:

@@ -1,25 +1,35 @@
 """Which operations have int8 kernels in TFLite, which of them share one, and where values are rounded."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfopt.compress._graph import Call, Graph
+from tfopt.compress.quantization.activations import has_kernels
 from tfopt.compress.quantization.affine import (
     QuantizedBatchNormalization,
     QuantizedNormalization,
     QuantizedRescaling,
+    ScaleShift,
+)
+from tfopt.compress.quantization.convolutions import (
+    QuantizedConv1D,
+    QuantizedConv2DTranspose,
+    QuantizedDepthwiseConv1D,
 )
 from tfopt.compress.quantization.kernels import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
 from tfopt.compress.quantization.layers import FakeQuantize
+from tfopt.compress.quantization.operations import InverseRoot, WithWeights
 
 L = keras.layers
 A = keras.activations
-Ranged = Callable[..., Any]
 
 WEIGHTED: dict[type, type] = {
+    L.Conv1D: QuantizedConv1D,
     L.Conv2D: QuantizedConv2D,
+    L.Conv2DTranspose: QuantizedConv2DTranspose,
+    L.DepthwiseConv1D: QuantizedDepthwiseConv1D,
     L.DepthwiseConv2D: QuantizedDepthwiseConv2D,
     L.Dense: QuantizedDense,
 }
@@ -28,57 +38,143 @@ AFFINE: dict[type, type] = {
     L.Normalization: QuantizedNormalization,
     L.Rescaling: QuantizedRescaling,
 }
+FOLDING = (L.Conv1D, L.Conv2D, L.DepthwiseConv1D, L.DepthwiseConv2D)
 # The output has the values, or means of values, of the input: the same range.
 SAME_RANGE = (
-    *(L.ZeroPadding2D, L.Cropping2D, L.MaxPooling2D, L.AveragePooling2D, L.GlobalMaxPooling2D),
-    *(L.Flatten, L.Reshape, L.Permute, L.Identity, L.UpSampling2D),
-    *(L.Dropout, L.SpatialDropout2D, L.GaussianNoise, L.GaussianDropout),
+    *(
+        L.ZeroPadding1D,
+        L.ZeroPadding2D,
+        L.Cropping1D,
+        L.Cropping2D,
+        L.UpSampling1D,
+        L.UpSampling2D,
+        L.Resizing,
+    ),
+    *(L.MaxPooling1D, L.MaxPooling2D, L.AveragePooling1D, L.AveragePooling2D),
+    *(L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.CenterCrop, L.RepeatVector),
+    *(L.Flatten, L.Reshape, L.Permute, L.Identity, L.ActivityRegularization),
+    *(L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.AlphaDropout, L.GaussianNoise, L.GaussianDropout),
     *(L.RandomFlip, L.RandomRotation, L.RandomZoom, L.RandomTranslation, L.RandomCrop, L.RandomContrast),
 )
+# Operations of which the same holds. (Operations have no public classes: they are known by name.)
+SAME_RANGE_OPERATIONS = frozenset(
+    ["Reshape", "Transpose", "Squeeze", "ExpandDims", "GetItem", "Split", "DepthToSpace", "Max", "Min", "Pad"]
+    + ["Swapaxes", "Moveaxis", "Ravel", "Take", "Repeat", "Tile", "Flip", "Copy", "StopGradient", "Identity"]
+)
 # The output is rounded to a range of its own.
-OWN_RANGE = (L.Add, L.Subtract, L.Multiply, L.Concatenate, L.GlobalAveragePooling2D, L.ReLU, L.LeakyReLU)
-OPERATIONS = ("Add", "Subtract", "Multiply", "Mean", "Reshape", "Relu", "Relu6")
-RELUS = (A.linear, A.relu, A.relu6)
-ACTIVATIONS = (*RELUS, A.leaky_relu, A.hard_silu, A.sigmoid, A.tanh, A.softmax, A.silu, A.hard_sigmoid)
-# TFLite fixes the output scale of these kernels.
-PROBABILITY = {"minimum": 0.0, "maximum": 255.0 / 256.0}
-FIXED = {A.sigmoid: PROBABILITY, A.softmax: PROBABILITY, A.tanh: {"minimum": -1.0, "maximum": 127.0 / 128.0}}
+OWN_RANGE = (
+    *(L.Add, L.Subtract, L.Multiply, L.Maximum, L.Minimum, L.Concatenate, L.Dot, L.Embedding),
+    *(L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.ReLU, L.LeakyReLU, L.PReLU),
+    *(ScaleShift, InverseRoot),
+)
+OWN_RANGE_OPERATIONS = frozenset(
+    [
+        "Add",
+        "Subtract",
+        "Multiply",
+        "Mean",
+        "Sum",
+        "Maximum",
+        "Minimum",
+        "Matmul",
+        "Einsum",
+        "Concatenate",
+        "Stack",
+    ]
+    + [
+        "Relu",
+        "ReLU",
+        "Relu6",
+        "LeakyRelu",
+        "HardSilu",
+        "Gelu",
+        "Exp",
+        "Log",
+        "Absolute",
+        "Abs",
+        "Rsqrt",
+        "Sqrt",
+        "Clip",
+    ]
+    + ["Where", "Dot", "Tensordot", "Vstack", "Hstack", "Append"]
+)
+# Operations that are activations, by name.
+ACTIVATION_OPERATIONS = {
+    "Sigmoid": A.sigmoid,
+    "Tanh": A.tanh,
+    "Softmax": A.softmax,
+    "Silu": A.silu,
+    "HardSigmoid": A.hard_sigmoid,
+    "Elu": A.elu,
+    "Selu": A.selu,
+    "Softplus": A.softplus,
+    "Mish": A.mish,
+}
+# They take indices or exact numbers: their inputs are never rounded.
+LOOKUPS = (
+    "Embedding",
+    "IntegerLookup",
+    "StringLookup",
+    "Hashing",
+    "Discretization",
+    "CategoryEncoding",
+    "Cast",
+)
 
 
-def activation(function: Any, inputs: Any, name: str, ranged: Ranged) -> Any:
-    """An activation as TFLite computes it, rounded after each of its kernels."""
-    if function is A.silu:
-        gate = activation(A.sigmoid, inputs, f"{name}_sigmoid", ranged)
-        return ranged(L.Multiply(name=name)([inputs, gate]), name)
-    if function is A.hard_sigmoid:
-        shifted = L.Rescaling(1.0, 3.0, name=f"{name}_shift")(inputs)
-        clipped = ranged(L.ReLU(6.0, name=f"{name}_clip")(shifted), f"{name}_clip", minimum=0.0, maximum=6.0)
-        return ranged(L.Rescaling(1.0 / 6.0, name=name)(clipped), name, minimum=0.0, maximum=1.0)
-    return ranged(L.Activation(function, name=name)(inputs), name, **FIXED.get(function, {}))
+def operation_name(operation: Any) -> str:
+    """Name of the class, for `WithWeights` of the operation in it."""
+    return type(operation.operation if isinstance(operation, WithWeights) else operation).__name__
 
 
-def unsupported(graph: Graph, call: Call) -> bool:
-    """Whether there is no rule for a call."""
+def keeps_range(call: Call) -> bool:
+    """Whether the output of a call has the values of its input."""
     operation = call.operation
-    if not isinstance(operation, L.Layer):
-        return type(operation).__name__ not in OPERATIONS
-    if type(operation) in WEIGHTED:
-        return operation.activation not in ACTIVATIONS or not _has_kernel(operation)
-    if isinstance(operation, L.Activation):
-        return operation.activation not in ACTIVATIONS
-    if type(operation) in AFFINE or isinstance(operation, FakeQuantize | L.Softmax):
-        return False
-    return not isinstance(operation, (*SAME_RANGE, *OWN_RANGE))
+    if isinstance(operation, L.Layer):
+        return type(operation) in SAME_RANGE
+    return type(operation).__name__ in SAME_RANGE_OPERATIONS
+
+
+def computes_in_float(call: Call) -> str | None:
+    """What TFLite has no integer kernel for in a call, or None if it has one."""
+    operation, kind = call.operation, type(call.operation)
+    function = getattr(operation, "activation", None)
+    if kind in WEIGHTED and not _has_kernel(operation):
+        return f"{call.name} ({kind.__name__} with these options)"
+    if (kind in WEIGHTED or kind is L.Activation) and not has_kernels(function):
+        return f"{call.name} (its activation {getattr(function, '__name__', type(function).__name__)})"
+    if kind in WEIGHTED or kind in AFFINE or kind in (L.Activation, L.Softmax, L.ELU, FakeQuantize):
+        return None
+    name = operation_name(operation)
+    known = kind in SAME_RANGE or kind in OWN_RANGE
+    if not isinstance(operation, L.Layer) or isinstance(operation, WithWeights):
+        known = name in SAME_RANGE_OPERATIONS | OWN_RANGE_OPERATIONS | ACTIVATION_OPERATIONS.keys()
+    return None if known else f"{call.name} ({name})"
+
+
+def is_per_channel(call: Call, graph: Graph) -> bool:
+    """Whether a normalization or rescaling has one number, or one for each channel of the last axis."""
+    operation, rank = call.operation, len(graph.tensor(call.inputs[0]).shape)
+    channels = graph.tensor(call.inputs[0]).shape[-1]
+    if isinstance(operation, L.BatchNormalization):
+        return operation.axis in (-1, rank - 1)
+    if isinstance(operation, L.Normalization):
+        return operation.mean is not None and int(np.prod(operation.mean.shape)) == operation.mean.shape[
+            -1
+        ] in (1, channels)
+    return all(np.size(number) in (1, channels) for number in (operation.scale, operation.offset))
 
 
 def folds(graph: Graph, call: Call) -> bool:
-    """Whether a batch normalisation disappears in the kernel of the convolution in front of it."""
+    """Whether a batch normalization disappears in the kernel of the convolution in front of it."""
     producer = graph.producer.get(call.inputs[0])
     return (
         isinstance(call.operation, L.BatchNormalization)
         and producer is not None
-        and isinstance(producer.operation, L.Conv2D | L.DepthwiseConv2D)
+        and type(producer.operation) in FOLDING
         and producer.operation.activation is A.linear
+        and producer.operation.data_format == "channels_last"
+        and is_per_channel(call, graph)
         and only_consumer(graph, producer) is call
     )
 
@@ -88,15 +184,22 @@ def fuses_forward(graph: Graph, call: Call) -> bool:
     following = only_consumer(graph, call)
     if following is None:
         return False
-    if isinstance(following.operation, L.Concatenate):
+    if is_concatenation(following.operation):
         return True  # all parts share the range of the whole, which is rounded once
     if isinstance(following.operation, L.BatchNormalization):
         return folds(graph, following)
     return is_relu(following.operation) and _can_fuse_relu(call.operation)
 
 
+def is_concatenation(operation: Any) -> bool:
+    """Whether the output consists of the inputs."""
+    return isinstance(operation, L.Concatenate) or type(operation).__name__ in ("Concatenate", "Stack")
+
+
 def only_consumer(graph: Graph, call: Call) -> Call | None:
     """The single call that uses the output, if there is one and the output is not one of the model's."""
+    if len(call.outputs) != 1:
+        return None
     (output,) = call.outputs
     consumers = graph.consumers[output]
     return consumers[0] if len(consumers) == 1 and output not in graph.outputs else None
@@ -104,16 +207,18 @@ def only_consumer(graph: Graph, call: Call) -> Call | None:
 
 def is_relu(operation: Any) -> bool:
     """Whether TFLite can fuse this into the kernel in front of it."""
-    if isinstance(operation, L.ReLU):
+    if type(operation).__name__ == "ReLU":  # the layer, and the operation behind `keras.activations.relu`
         return operation.max_value in (None, 6) and not operation.negative_slope and not operation.threshold
-    return isinstance(operation, L.Activation) and operation.activation in (A.relu, A.relu6)
+    if isinstance(operation, L.Activation):
+        return operation.activation in (A.relu, A.relu6)
+    return type(operation).__name__ in ("Relu", "Relu6")
 
 
 def _can_fuse_relu(operation: Any) -> bool:
     if type(operation) in WEIGHTED:
         return operation.activation is A.linear
     if isinstance(operation, L.Layer):
-        return isinstance(operation, L.Add | L.BatchNormalization)
+        return isinstance(operation, L.Add | L.BatchNormalization | ScaleShift)
     return type(operation).__name__ == "Add"
 
 
@@ -121,5 +226,7 @@ def _has_kernel(layer: Any) -> bool:
     """Whether TFLite has an integer kernel for these options of a layer."""
     if isinstance(layer, L.Dense):
         return True
-    dense = all(rate == 1 for rate in layer.dilation_rate) and getattr(layer, "groups", 1) == 1
-    return dense and layer.data_format == "channels_last"
+    dilated = any(rate != 1 for rate in layer.dilation_rate)
+    if isinstance(layer, L.Conv2DTranspose) and (dilated or layer.output_padding is not None):
+        return False
+    return layer.data_format == "channels_last"
