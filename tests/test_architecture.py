@@ -16,6 +16,7 @@ LEVELS = [
         "_optional",
         "_keras_internals",
         "_lazy",
+        "_locks",
         "_memory",
         "_surroundings",
         "_table",
@@ -115,3 +116,37 @@ def test_public_names_are_documented(path):
         public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
         if public:
             assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
+
+
+POSIX_ONLY = {
+    *("fcntl", "resource", "pwd", "grp", "termios", "pty", "os.fork", "os.killpg", "os.getuid", "os.geteuid"),
+    *("os.statvfs", "os.sched_getaffinity", "os.setsid", "os.getpgid", "signal.SIGKILL", "signal.SIGSTOP"),
+    *("signal.SIGCONT", "signal.SIGALRM", "signal.SIGHUP", "signal.SIGUSR1"),
+}
+GUARDS = ("sys.platform", "os.name", "hasattr(os", "hasattr(signal", "ImportError", "AttributeError")
+
+
+def posix_only(path: pathlib.Path) -> list[tuple[str, str]]:
+    """(name, code of the top-level statement around it) of what Windows does not have."""
+    found = []
+    for statement in tree(path).body:
+        for node in ast.walk(statement):
+            names = (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [ast.unparse(node)]
+            )
+            used = isinstance(node, ast.Import | ast.Attribute) and POSIX_ONLY.intersection(names)
+            found += [(name, ast.unparse(statement)) for name in used or ()]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_no_posix_only_call_without_a_guard(path):
+    for name, code in posix_only(path):
+        assert any(guard in code for guard in GUARDS), f"{path}: guard {name} by sys.platform"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_names_that_only_some_keras_versions_have_stay_in_the_gateway(path):
+    """`MultiOptimizer` came with Keras 3.15: an attribute error on Colab."""
+    used = [ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)]
+    assert "keras.optimizers.MultiOptimizer" not in used, f"{path}: use _keras_internals.is_multi_optimizer"

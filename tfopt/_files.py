@@ -6,7 +6,6 @@ it, deletes no other file, and holds a lock while it works.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import pathlib
@@ -15,6 +14,8 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, final
+
+from tfopt._locks import lock
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REPOSITORIES = (".git", ".hg", ".svn")
@@ -121,7 +122,7 @@ class OwnedFolder:
         self._list.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._list.with_name("lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system drops it if the process dies
+            lock(handle, wait=False)  # the system drops it if the process dies
         except BlockingIOError as error:
             holder = os.read(handle, 500).decode(errors="replace") or "another process"
             os.close(handle)

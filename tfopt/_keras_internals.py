@@ -66,6 +66,12 @@ def innermost(optimizer: Any) -> Any:
     return optimizer
 
 
+def is_multi_optimizer(optimizer: Any) -> bool:
+    """Whether it is Keras's `MultiOptimizer`, which Keras before 3.15 does not have."""
+    kind = getattr(keras.optimizers, "MultiOptimizer", None)
+    return kind is not None and isinstance(optimizer, kind)
+
+
 def observe_batches(
     model: keras.Model, before: Callable[[Any], None], after: Callable[[Any], None]
 ) -> Callable[[], None]:
@@ -150,7 +156,7 @@ def change_gradients(
 
 def _hook_gradients(optimizer: Any, hook: Callable[[list, list], list]) -> Callable[[], None]:
     """Hooks may end in any order."""
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+    if is_multi_optimizer(optimizer):
         raise TypeError("Gradients can be observed in one optimizer only. Received: a `MultiOptimizer`.")
     hooks, before = _HOOKS.setdefault(optimizer, ([], []))
     if not hooks:

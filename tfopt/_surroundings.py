@@ -1,8 +1,23 @@
 """The process and the machine around it, told without TensorFlow, which may be what is broken."""
 
+import contextlib
 import os
 import pathlib
+import signal
+import subprocess
 import sys
+
+TERMINATE: int = signal.SIGTERM
+KILL: int = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
+
+
+def signal_group(process: subprocess.Popen, number: int) -> None:
+    """Signals a process that has a session of its own, and its children; on Windows only the process."""
+    if sys.platform == "win32":
+        process.kill() if number == KILL else process.terminate()
+        return
+    with contextlib.suppress(ProcessLookupError):  # nobody of this group lives
+        os.killpg(process.pid, number)
 
 
 def visible_cpus() -> int:

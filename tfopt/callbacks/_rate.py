@@ -113,7 +113,7 @@ def rate_of(model: keras.Model) -> Rate:
     Raises:
         TypeError: If the optimizer is several.
     """
-    if isinstance(_keras_internals.innermost(model.optimizer), keras.optimizers.MultiOptimizer):
+    if _keras_internals.is_multi_optimizer(_keras_internals.innermost(model.optimizer)):
         raise TypeError(
             "A callback can change the learning rate of one optimizer only. Received: a `MultiOptimizer`. "
             "Use `tfopt.optimizers.ParameterGroups`, which has one rate and multipliers."
@@ -125,7 +125,7 @@ def rate_of(model: keras.Model) -> Rate:
 
 def rates(optimizer: Any) -> dict[str, float]:
     """`learning_rate` for the logs; one entry per part of Keras's `MultiOptimizer`."""
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+    if _keras_internals.is_multi_optimizer(optimizer):
         return {f"learning_rate_{part.name}": _value(part) for part in optimizer.optimizers}
     return {"learning_rate": _value(optimizer)}
 

@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 import os
+import shutil
 import tempfile
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -162,8 +163,7 @@ def _choose(needed: int, directory: str | None) -> str | None:
     if needed < free_memory() / 4:
         return "memory"
     folder = directory or tempfile.gettempdir()
-    place = os.statvfs(folder)
-    room = place.f_bavail * place.f_frsize
+    room = shutil.disk_usage(folder).free
     if _limit_of_files() < needed or needed > room / 4:
         return None
     _log.warning(

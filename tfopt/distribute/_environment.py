@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 from tfopt._checks import check_integer, message
+from tfopt._surroundings import visible_cpus
 from tfopt.distribute import devices as hardware
 from tfopt.distribute.cluster import is_address
 
@@ -63,7 +64,7 @@ def worker_environment(addresses: list[str], index: int, local: int, local_worke
 
     Thread counts that are already in the environment are kept.
     """
-    share = max(1, len(os.sched_getaffinity(0)) // local_workers)
+    share = max(1, visible_cpus() // local_workers)
     threads = {
         "OMP_NUM_THREADS": share,
         "TF_NUM_INTRAOP_THREADS": share,

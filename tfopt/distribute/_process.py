@@ -1,16 +1,16 @@
 """Child processes that live and die together: prefixed output, logs, first failure ends all."""
 
-import contextlib
 import io
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TextIO
+
+from tfopt._surroundings import KILL, TERMINATE, signal_group
 
 POLL_SECONDS = 0.05
 
@@ -85,7 +85,7 @@ class ProcessGroup:
 
     def terminate(self) -> None:
         """Asks every child to stop, and to save what it has (SIGTERM)."""
-        self._signal(signal.SIGTERM)
+        self._signal(TERMINATE)
 
     def stop(self, grace_seconds: float) -> None:
         """Ends every child: SIGTERM, then SIGKILL after the grace (TensorFlow's workers ignore SIGTERM)."""
@@ -93,7 +93,7 @@ class ProcessGroup:
         deadline = time.monotonic() + grace_seconds
         while self._running() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        self._signal(signal.SIGKILL)  # also to what a child that has ended leaves behind
+        self._signal(KILL)  # also to what a child that has ended leaves behind
         for child in self._children.values():
             child.wait()
             if child.stdin is not None:
@@ -104,10 +104,9 @@ class ProcessGroup:
     def _running(self) -> bool:
         return any(child.poll() is None for child in self._children.values())
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: int) -> None:
         for child in self._children.values():
-            with contextlib.suppress(ProcessLookupError):  # nobody of this group lives
-                os.killpg(child.pid, number)
+            signal_group(child, number)
 
     def _pump(self, name: str, child: subprocess.Popen, log_dir: str | os.PathLike | None) -> None:
         path = os.devnull if log_dir is None else pathlib.Path(log_dir) / f"worker-{name}.log"

@@ -19,9 +19,11 @@ from keras.src.backend.tensorflow import trainer  # the module that holds the fu
 
 from tfopt.distribute import statistics
 
+# Keras 3.16 calls it Trainer; the first name can go when 3.16 is the oldest that is supported.
+_Trainer = trainer.TensorFlowTrainer if hasattr(trainer, "TensorFlowTrainer") else trainer.Trainer
 _ORIGINAL_REDUCE = trainer.reduce_per_replica
-_ORIGINAL_BUILD = trainer.TensorFlowTrainer._maybe_symbolic_build
-_ORIGINAL_RESULT = trainer.TensorFlowTrainer._get_metrics_result_or_logs
+_ORIGINAL_BUILD = _Trainer._maybe_symbolic_build
+_ORIGINAL_RESULT = _Trainer._get_metrics_result_or_logs
 
 
 def mend(strategy: tf.distribute.Strategy) -> list[str]:
@@ -35,12 +37,12 @@ def mend(strategy: tf.distribute.Strategy) -> list[str]:
         trainer.reduce_per_replica = _reduce_per_replica
         bugs.append("reduce_per_replica")
     if not _works(lambda: _build_without_reading(strategy)):
-        trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_build_from_specs)
+        _Trainer._maybe_symbolic_build = _checked(_build_from_specs)
         bugs.append("_maybe_symbolic_build")
-    elif trainer.TensorFlowTrainer._maybe_symbolic_build is _ORIGINAL_BUILD:
-        trainer.TensorFlowTrainer._maybe_symbolic_build = _checked(_ORIGINAL_BUILD)
+    elif _Trainer._maybe_symbolic_build is _ORIGINAL_BUILD:
+        _Trainer._maybe_symbolic_build = _checked(_ORIGINAL_BUILD)
     if statistics.diverge(strategy):
-        trainer.TensorFlowTrainer._get_metrics_result_or_logs = _average_and_get_result
+        _Trainer._get_metrics_result_or_logs = _average_and_get_result
         bugs.append("BatchNormalization")
     return bugs
 
@@ -48,8 +50,8 @@ def mend(strategy: tf.distribute.Strategy) -> list[str]:
 def restore() -> None:
     """Puts Keras's own functions back."""
     trainer.reduce_per_replica = _ORIGINAL_REDUCE
-    trainer.TensorFlowTrainer._maybe_symbolic_build = _ORIGINAL_BUILD
-    trainer.TensorFlowTrainer._get_metrics_result_or_logs = _ORIGINAL_RESULT
+    _Trainer._maybe_symbolic_build = _ORIGINAL_BUILD
+    _Trainer._get_metrics_result_or_logs = _ORIGINAL_RESULT
 
 
 def _several_workers(strategy: tf.distribute.Strategy | None) -> bool:

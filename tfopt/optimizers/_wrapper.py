@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
+from tfopt._keras_internals import is_multi_optimizer
 from tfopt.optimizers import _arguments, _rows, _saved
 from tfopt.optimizers._kernels import assign
 from tfopt.optimizers._rule import RuleOptimizer, ema_values
@@ -232,7 +233,7 @@ def _largest(value: tf.Tensor) -> tf.Tensor:
 def chain_of(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
     """An optimizer and all optimizers inside it, those of a `MultiOptimizer` too."""
     inside = [optimizer.inner_optimizer] if hasattr(optimizer, "inner_optimizer") else []
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+    if is_multi_optimizer(optimizer):
         inside = list(optimizer.optimizers)
     return [optimizer, *(each for inner in inside for each in chain_of(inner))]
 

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
+from tfopt._keras_internals import is_multi_optimizer
 from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._rule import RuleOptimizer
 from tfopt.optimizers._slots import path_of
@@ -69,7 +70,7 @@ class ParameterGroups(OptimizerWrapper):
                 f"Received: {len(self.assignment)} entries. The model has changed: leave it out."
             )
         core = core_of(self.inner_optimizer)
-        if isinstance(core, keras.optimizers.MultiOptimizer):
+        if is_multi_optimizer(core):
             raise ValueError("`optimizer` must not be a `MultiOptimizer`. Wrap each optimizer inside it.")
         if isinstance(core, RuleOptimizer):  # which knows after loading, too, what was excluded
             excluded = [index in (core.undecayed or ()) for index in range(len(variables))]

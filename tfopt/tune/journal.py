@@ -6,7 +6,6 @@ but this file must survive a crash, several processes may append to it, and a li
 disk costs one trial.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, final
 
 from tfopt._checks import message
+from tfopt._locks import lock
 
 
 @final
@@ -93,7 +93,7 @@ class Journal:
     def _write(self, record: Mapping[str, Any]) -> None:
         """One locked append; begins a new line in case the last one was cut short."""
         with open(self.path, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno(), wait=True)
             fresh = file.tell() == 0
             try:
                 file.write((("" if fresh else "\n") + json.dumps(record)).encode())

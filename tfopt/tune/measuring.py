@@ -7,7 +7,6 @@ import os
 import pathlib
 import queue
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import time
 from types import TracebackType
 from typing import Any, Literal, final
 
+from tfopt._surroundings import KILL, signal_group
 from tfopt.tune._child import MARK
 from tfopt.tune.machine import available_memory, resident_memory
 from tfopt.tune.subject import Subject
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.05
 _START_SECONDS = 300.0  # of TensorFlow and the model, on a machine that has much else to do
 _OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "OOM when", "MemoryError", "bad_alloc")
 _ERROR = re.compile(r"^[\w.]*(Error|Exception|Exit)\b", re.MULTILINE)  # where a traceback says what was wrong
-_KILLED = -signal.SIGKILL  # what the system does to a process that takes the last memory
+_KILLED = -KILL  # what the system does to a process that takes the last memory
 _SHARE_OF_MEMORY = 0.9
 
 
@@ -184,7 +184,7 @@ class _Child:
     def end(self) -> None:
         """Kills the process and all that it started."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            signal_group(self._process, KILL)
         self._process.wait()
         self._reader.join(timeout=1.0)
         for file in (self._process.stdin, self._process.stdout, self._errors):

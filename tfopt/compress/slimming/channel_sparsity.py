@@ -74,6 +74,16 @@ class ChannelSparsity(keras.callbacks.Callback):
         self._scales, self._before = [], []
 
 
+class _Penalized(keras.regularizers.Regularizer):
+    """A regularizer and an L1 penalty: Keras 3.16 takes no plain functions here."""
+
+    def __init__(self, before: Callable, penalty: keras.regularizers.L1) -> None:
+        self.before, self.penalty = before, penalty
+
+    def __call__(self, x: Any) -> Any:
+        return self.before(x) + self.penalty(x)
+
+
 def _with_penalty(before: Callable | None, strength: float) -> Callable:
     penalty = keras.regularizers.L1(strength)
-    return penalty if before is None else lambda value: before(value) + penalty(value)
+    return penalty if before is None else _Penalized(before, penalty)
