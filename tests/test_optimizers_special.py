@@ -237,7 +237,7 @@ def test_wrappers_refuse_optimizers_with_their_own_average(wrapper):
 
 def test_wrappers_refuse_what_is_no_optimizer():
     with pytest.raises(TypeError, match="`optimizer` must be an instance of Optimizer"):
-        to.Lookahead("adam")
+        to.Lookahead(3)
     with pytest.raises(ValueError, match="LossScaleOptimizer outside"):
         to.Lookahead(keras.optimizers.LossScaleOptimizer(to.SGD(0.1)))
 

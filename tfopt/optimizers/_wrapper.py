@@ -53,6 +53,12 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """Applies `self.inner_optimizer` and the wrapper's own part to gradients without None."""
 
+    def build_inner(self, variables: Sequence[Any]) -> None:
+        """Builds the inner optimizer."""
+        if _saved.has_no_variables(self.inner_optimizer):
+            self.inner_optimizer.built = False
+        self.inner_optimizer.build(variables)
+
     def build_own(self, variables: Sequence[Any]) -> None:
         """Creates the wrapper's own state; called outside of any graph."""
 
@@ -66,9 +72,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         if self.built and not _saved.has_no_variables(self):
             return
         with tf.init_scope():
-            if _saved.has_no_variables(self.inner_optimizer):
-                self.inner_optimizer.built = False
-            self.inner_optimizer.build(variables)
+            self.build_inner(variables)
             super().build(variables)
             if not variables:
                 return
@@ -154,9 +158,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
 
     def average_values(self, variables: Sequence[Any]) -> list[tf.Tensor] | None:
         """Those of the inner optimizer, see `RuleOptimizer.average_values`."""
-        inner = self.inner_optimizer
-        own = isinstance(inner, RuleOptimizer | OptimizerWrapper)
-        return inner.average_values(variables) if own else ema_values(inner, variables)
+        return averages_of(self.inner_optimizer, variables)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Of the inner optimizer, which makes the decay; refused after `build`, where Keras ignores it."""
@@ -230,9 +232,16 @@ def _largest(value: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(values, axis=0)
 
 
+def averages_of(optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> list[tf.Tensor] | None:
+    """The average of the weights that any optimizer keeps, or None."""
+    own = isinstance(optimizer, RuleOptimizer | OptimizerWrapper)
+    return optimizer.average_values(variables) if own else ema_values(optimizer, variables)
+
+
 def chain_of(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
-    """An optimizer and all optimizers inside it, those of a `MultiOptimizer` too."""
+    """An optimizer and all inside it, those of `ParameterGroups` and of a `MultiOptimizer` too."""
     inside = [optimizer.inner_optimizer] if hasattr(optimizer, "inner_optimizer") else []
+    inside += getattr(optimizer, "group_optimizers", [])
     if is_multi_optimizer(optimizer):
         inside = list(optimizer.optimizers)
     return [optimizer, *(each for inner in inside for each in chain_of(inner))]
@@ -253,15 +262,15 @@ def skip_all_reduce(optimizer: keras.optimizers.Optimizer) -> None:
 
 def moves_weights(wrapper: OptimizerWrapper) -> None:
     """Refuses an inner optimizer whose own average of the weights the wrapper would falsify."""
-    core = core_of(wrapper.inner_optimizer)
     kind = type(wrapper).__name__
-    if isinstance(core, RuleOptimizer) and core.derived_weights:
-        raise ValueError(
-            f"`{kind}` must not wrap an optimizer that derives the weights from its state. "
-            f"Received: optimizer={type(core).__name__}. Use AdamW or SGD, or no wrapper."
-        )
-    if core.use_ema:
-        raise ValueError(
-            f"`{kind}` must not wrap an optimizer with `use_ema=True`, whose average would miss what the "
-            "wrapper does. Use the callback `tfopt.callbacks.WeightAveraging`."
-        )
+    for each in chain_of(wrapper.inner_optimizer):
+        if isinstance(each, RuleOptimizer) and each.derived_weights:
+            raise ValueError(
+                f"`{kind}` must not wrap an optimizer that derives the weights from its state. "
+                f"Received: optimizer={type(each).__name__}. Use AdamW or SGD, or no wrapper."
+            )
+        if each.use_ema:
+            raise ValueError(
+                f"`{kind}` must not wrap an optimizer with `use_ema=True`, whose average would miss what the "
+                "wrapper does. Use the callback `tfopt.callbacks.WeightAveraging`."
+            )

@@ -18,8 +18,8 @@ class Muon(RuleOptimizer):
     """Momentum for kernels, replaced by the nearest matrix with equal singular values; AdamW for the rest.
 
     Often the fastest per step for hidden layers of transformers and for convolutions, at AdamW's
-    learning rate and weight decay. Give embeddings and the output layer to AdamW with Keras's
-    `MultiOptimizer`.
+    learning rate and weight decay. Give embeddings and the output layer to AdamW by
+    `ParameterGroups(AdamW(...), [Group("kernel", optimizer=Muon(...))])`.
 
         m = momentum * m + g;  u = g + momentum * m                        (kernels, as matrices)
         X = u / norm(u);  5 times: A = X X';  X = a X + (b A + c A A) X    (a, b, c = 3.4445, -4.775, 2.0315)
