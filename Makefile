@@ -18,7 +18,7 @@ help:
 install: $(STAMP)
 
 $(STAMP): setup.cfg setup.py pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("tfopt needs Python >= 3.10, found " + sys.version) if sys.version_info < (3, 10) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("tfopt needs Python >= 3.11, found " + sys.version) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[test]'

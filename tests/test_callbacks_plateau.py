@@ -223,6 +223,7 @@ def test_bad_arguments(arguments, word):
         C.PlateauDecay(**arguments)
 
 
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="came with Keras 3.15")
 def test_several_optimizers_are_refused():
     model = make()
     parts = keras.optimizers.MultiOptimizer({".*": keras.optimizers.SGD(0.1)})
