@@ -81,10 +81,11 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             ),
             name=name,
         )
-        early = isinstance(undecayed, Mapping)
-        self.undecayed = None if undecayed is None or early else tuple(undecayed)
+        self.undecayed: tuple[int, ...] | None = None
         self._excluded: dict[str, list[str]] = {}
-        if early:
+        if undecayed is not None and not isinstance(undecayed, Mapping):
+            self.undecayed = tuple(undecayed)
+        elif undecayed is not None:
             self.exclude_from_weight_decay(var_names=undecayed.get("names"))
             self._excluded = {key: list(undecayed.get(key) or ()) for key in ("names", "paths")}
         self._updater = Updater(self)

@@ -123,7 +123,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         for value, variable in pairs:
             assign(handle(variable), value)
 
-    def _split(self, grads: list[Any], variables: list[Any]) -> tuple[list[Any], list[Any]]:
+    def _split(self, grads: Sequence[Any], variables: list[Any]) -> tuple[list[Any], list[Any]]:
         """Hands on what overwrites; returns the others."""
         pairs = list(zip(grads, variables))
         direct = [pair for pair in pairs if is_overwritten(pair[1])]
