@@ -34,7 +34,7 @@ def _lock_on_windows(handle: int, wait: bool) -> None:
     try:
         while True:
             try:
-                msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+                msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[name-defined,attr-defined]
                 return
             except OSError as error:  # LK_LOCK gives up after ten tries, one per second
                 if not wait:

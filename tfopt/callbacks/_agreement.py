@@ -127,7 +127,7 @@ def _restore_handlers() -> None:
         return  # a collection of garbage in another thread: `_ask` restores when it finds nobody listening
     for number, default in _DEFAULT_HANDLERS.items():
         if signal.getsignal(number) is _ask:
-            signal.signal(number, default)
+            signal.signal(number, default)  # type: ignore[arg-type]
 
 
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:

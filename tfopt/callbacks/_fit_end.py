@@ -65,7 +65,8 @@ def _running_fit() -> tuple[keras.callbacks.CallbackList | None, FrameType | Non
 def _watched(callbacks: keras.callbacks.CallbackList) -> list[Callable[[], Any]]:
     """The functions that run at the end of its `fit`."""
     if callbacks not in _FUNCTIONS:
-        functions = _FUNCTIONS[callbacks] = []
+        functions: list[Callable[[], Any]] = []
+        _FUNCTIONS[callbacks] = functions
         weakref.finalize(callbacks, _run, functions).atexit = False
         for name in dir(type(callbacks)):
             if name.startswith("on_"):
@@ -79,7 +80,7 @@ def _call_event(reference: Any, name: str, functions: list, *arguments: Any, **o
     if name in _LOOPS_BEGIN:
         frame = inspect.currentframe()
         caller = None if frame is None else frame.f_back
-        iterator = None if caller is None else caller.f_locals.get("epoch_iterator")
+        iterator: Any = None if caller is None else caller.f_locals.get("epoch_iterator")
         if hasattr(iterator, "catch_stop_iteration") and "catch_stop_iteration" not in vars(iterator):
             context = functools.partial(_batches, weakref.ref(iterator), functions)
             iterator.catch_stop_iteration = context

@@ -10,7 +10,7 @@ from tfopt._keras_internals import lambda_output_shape, leaf_layers
 from tfopt.compress._graph import Call, Graph
 
 
-def new_layer(layer: keras.Layer, name: str, kind: type | None = None, **changes: Any) -> keras.Layer:
+def new_layer(layer: keras.Layer, name: str, kind: Any = None, **changes: Any) -> keras.Layer:
     """A new layer like the given one; its weights, once it is built, are to be set by the caller.
 
     Takes what `from_config` refuses: Lambdas, whose code came from the user and not from a file, and classes

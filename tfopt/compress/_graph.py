@@ -138,9 +138,9 @@ class Graph:
     def _append(self, operation: Any, model: keras.Model, args: tuple, kwargs: dict, outputs: list) -> None:
         """Adds a call, or the calls of the model that the opener gives for it."""
         name = self._name(operation, model)
-        refs = keras.tree.map_structure(self._ref, (args, kwargs))
+        refs: Any = keras.tree.map_structure(self._ref, (args, kwargs))
         if self._opener is not None:
-            call = Call(operation, name, *refs, ())
+            call = Call(operation, name, refs[0], refs[1], ())
             inside = self._opener(call, [self.tensor(index) for index in call.inputs])
             if inside is not None:
                 leaves = keras.tree.flatten((args, kwargs))
@@ -151,7 +151,8 @@ class Graph:
                 return
         elif isinstance(operation, keras.Model):
             self._tensors(operation, "inputs")  # raises: nobody knows what is inside
-        self.calls.append(Call(operation, name, *refs, tuple(self._number(tensor) for tensor in outputs)))
+        numbers = tuple(self._number(tensor) for tensor in outputs)
+        self.calls.append(Call(operation, name, refs[0], refs[1], numbers))
 
     def _enter(self, model: keras.Model, inputs: Any, training: bool | None, outputs: list) -> None:
         """Inlines a model: its inputs and outputs become the tensors outside."""

@@ -54,7 +54,7 @@ class _Storage:
 
     def __init__(self, dtype: str, size: int) -> None:
         self._dtype, self._size = dtype, size
-        self.values = np.empty(0, dtype)
+        self.values: np.ndarray = np.empty(0, dtype)
 
     def fill(self, file: BinaryIO) -> None:
         """Reads the size, which repeats the one in the pickle, and the values."""

@@ -67,9 +67,8 @@ def _copy_layers(source: keras.Model, target: keras.Model) -> None:
     present = [layer for layer in source.layers if layer.weights]
     by_name = {layer.name: layer for layer in present}
     missing = [layer.name for layer in wanted if layer.name not in by_name]
-    pairs = [(layer, by_name.get(layer.name)) for layer in wanted]
+    pairs = list(zip(wanted, present)) if missing else [(layer, by_name[layer.name]) for layer in wanted]
     if missing:
-        pairs = list(zip(wanted, present))
         same = [_shapes(layer) == _shapes(other) for layer, other in pairs]
         if len(present) < len(wanted) or not all(same):
             raise ValueError(f"it has no layer {missing[0]!r}")

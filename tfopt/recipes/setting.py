@@ -64,7 +64,7 @@ class Setting:
         size = self.config.batch_size
         chosen = sampled(self.balanced.train, SAMPLED_BATCHES * size, self.config.seed)
         augment = self.config.augment if augmented else None
-        options = {"seed": self.config.seed, "classes": self.classes, "shuffle": False}
+        options: dict[str, Any] = {"seed": self.config.seed, "classes": self.classes, "shuffle": False}
         return self._one_hot(data.pipeline(chosen, size, augment=augment, **options))
 
     def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:

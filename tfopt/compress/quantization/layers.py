@@ -88,7 +88,7 @@ class FakeQuantize(keras.layers.Layer):
         self.low = self._statistic("low", self.minimum or 0.0)
         self.high = self._statistic("high", self.maximum or 0.0)
         self.batches = self._statistic("batches", float(fixed))
-        self.seen = self._statistic("seen", 0.0, (2, columns)) if self.watch else None
+        self.seen: Any = self._statistic("seen", 0.0, (2, columns)) if self.watch else None
 
     def _statistic(self, name: str, start: float, shape: tuple[int, ...] = ()) -> Any:
         initializer = keras.initializers.Constant(start)

@@ -1,8 +1,7 @@
 """Layers and operations without a rule of their own, written with those that have one.
 
-A piece computes what the layer does, up to rounding, with layers and operations that TFLite has integer
-kernels
-for. The one named "main" takes the name of the layer.
+A piece computes what the layer does, up to rounding, with layers and operations that TFLite has
+integer kernels for. The one named "main" takes the name of the layer.
 """
 
 from collections.abc import Callable
@@ -63,7 +62,7 @@ def separable(layer: Any) -> Piece | None:
     return Piece(lambda x: pointwise(depthwise(x)), {depthwise: [first], pointwise: others})
 
 
-def transposed(layer: L.Conv1DTranspose) -> Piece | None:
+def transposed(layer: keras.layers.Conv1DTranspose) -> Piece | None:
     """Conv1DTranspose: that of two dimensions, of which the first has size 1."""
     if layer.data_format != "channels_last" or layer.output_padding is not None:
         return None
@@ -82,7 +81,7 @@ def transposed(layer: L.Conv1DTranspose) -> Piece | None:
     return Piece(lambda x: ops.squeeze(wide(ops.expand_dims(x, 1)), 1), {wide: [kernel[None], *bias]})
 
 
-def einsum_dense(layer: L.EinsumDense) -> Piece | None:
+def einsum_dense(layer: keras.layers.EinsumDense) -> Piece | None:
     """EinsumDense over the last axes of its input: a dense layer between two reshapes."""
     left, _, output = layer.equation.replace("...", "").replace("->", ",").partition(",")
     kernel, _, output = output.partition(",")
@@ -113,7 +112,7 @@ def einsum_dense(layer: L.EinsumDense) -> Piece | None:
     )
 
 
-def time_distributed(layer: L.TimeDistributed) -> Piece | None:
+def time_distributed(layer: keras.layers.TimeDistributed) -> Piece | None:
     """TimeDistributed: the layer on all steps of all samples at once."""
     inner = layer.layer
     if isinstance(inner, L.RNN) or layer.compute_dtype != inner.compute_dtype:
@@ -139,7 +138,7 @@ def layer_normalization(layer: Any) -> Piece | None:
     return _normalized(layer, [-1], not rms, scale, shift)
 
 
-def group_normalization(layer: L.GroupNormalization) -> Piece:
+def group_normalization(layer: keras.layers.GroupNormalization) -> Piece:
     """GroupNormalization over the last axis."""
     values = layer.get_weights()
     scale = values.pop(0) if layer.scale else None
@@ -170,7 +169,7 @@ def _normalized(
     return Piece(call, {after: [value for value in (scale, shift) if value is not None]})
 
 
-def unit_normalization(layer: L.UnitNormalization) -> Piece:
+def unit_normalization(layer: keras.layers.UnitNormalization) -> Piece:
     """UnitNormalization: the input divided by its length."""
     root = InverseRoot(name="root")
     axes = layer.axis
@@ -181,7 +180,7 @@ def unit_normalization(layer: L.UnitNormalization) -> Piece:
     return Piece(call)
 
 
-def average(layer: L.Average) -> Piece:
+def average(layer: keras.layers.Average) -> Piece:
     """Average: a sum and a product; TFLite has no integer division."""
     add = L.Add(name="sum")
     return Piece(lambda xs: ops.multiply(add(xs), 1.0 / len(xs)))
