@@ -10,6 +10,7 @@ from rich.console import Console
 import tfopt
 from tfopt._files import OwnedFolder, check_output, write_text
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.run import identity
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
 
 QUIET = ConsoleProgress(Console(quiet=True))
@@ -153,3 +154,28 @@ def test_class_names_survive_in_the_saved_model(tmp_path):
     save_model(model, tmp_path / "model.keras", ["daisy"])
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
+
+
+def test_other_images_or_another_model_under_the_same_names_are_another_run(tmp_path):
+    """A run took up the results of other images of the same number, and of a model that was replaced."""
+    model, random = tmp_path / "model.h5", np.random.default_rng(0)
+    labels = np.arange(40) % 2
+
+    def described(images, content):
+        model.write_bytes(content)
+        return identity({"epochs": 1}, tfopt.data.load((images, labels)), [model])
+
+    images = random.integers(0, 255, (40, 8, 8, 3)).astype("uint8")
+    first = described(images, b"weights")
+    assert first == described(images.copy(), b"weights")
+    assert first != described(255 - images, b"weights")
+    assert first != described(images, b"others")
+
+
+def test_labels_that_are_no_classes_are_refused_before_anything_is_written(tmp_path):
+    images = np.zeros((40, 32, 32, 3), "uint8")
+    images[:, 0, 0, 0] = np.arange(40)
+    data = tfopt.data.load((images, np.linspace(0, 1, 40).astype("float32")), task="regression")
+    with pytest.raises(ValueError, match=r"one class per image.*regression.*image_model"):
+        tfopt.finetune(data, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

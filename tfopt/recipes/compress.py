@@ -19,7 +19,7 @@ from tfopt.recipes.compress_config import CompressConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.head import History, refit_head
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import Run, counts_text, identity, load_images, source_of
+from tfopt.recipes.run import Run, counts_text, identity, load_images, open_images, source_of
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 from tfopt.recipes.stages import in_small_batches, unfreeze
@@ -89,11 +89,13 @@ def compress(
     progress = progress or ConsoleProgress()
     check_output(pathlib.Path(config.output), source_of(data))
     classifier = _classifier(model)
-    images, training = load_images(data, config.training(classifier.model))
+    training = config.training(classifier.model)
+    stored = open_images(data, training)
+    images, training = load_images(stored, training)
     _check_classes(classifier, images.class_names)
-    options = {"model": str(classifier.path), **dataclasses.asdict(config)}
+    options = {"model": str(classifier.path), "data": stored.source, **dataclasses.asdict(config)}
     strategy = distribute.make_strategy(config.strategy)
-    described = identity(options, images, data)
+    described = identity({**options, "data": None}, stored, [classifier.path])  # a folder may be moved
     with RunFolder(config.output, described, config.overwrite, [classifier.path]) as folder:
         setting = Setting(training, images, strategy, progress, folder.checkpoints)
         progress.say(counts_text(images))

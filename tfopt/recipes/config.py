@@ -232,6 +232,7 @@ class FinetuneConfig:
             raise ValueError(f"{str(path)!r} is no JSON file: {error}.") from error
         if not isinstance(values, dict):
             raise ValueError(f"{str(path)!r} must hold options and values in braces. Received: {values!r}.")
+        values.pop("data", None)  # where a run's images came from, which `config.json` tells
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

@@ -17,7 +17,7 @@ from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import Run, counts_text, identity, load_images, source_of
+from tfopt.recipes.run import Run, counts_text, identity, load_images, open_images, source_of
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.setting import Setting
 
@@ -84,14 +84,17 @@ def finetune(
     strategy = distribute.make_strategy(config.strategy, threads=config.threads)
     progress = progress or ConsoleProgress()
     check_output(pathlib.Path(config.output), source_of(data))
-    images, config = load_images(data, config)
+    stored = open_images(data, config)
+    images, config = load_images(stored, config)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():  # before `overwrite` deletes anything: the weights may be missing or may not fit
         start = config.build_model(len(images.class_names))
-    options = identity(config.to_dict(), images, data)
     weights = [config.weights] if config.weights not in (None, "imagenet") else []
-    with RunFolder(config.output, options, config.overwrite, weights) as folder:
-        write_text(folder.writing("config.json"), json.dumps(config.to_dict(), indent=1))
+    given = [config.model] if isinstance(config.model, keras.Model) else weights
+    same = identity(config.to_dict(), stored, given)
+    options = {"data": stored.source, **config.to_dict()}
+    with RunFolder(config.output, same, config.overwrite, weights) as folder:
+        write_text(folder.writing("config.json"), json.dumps(options, indent=1))
         setting = Setting(config, images, strategy, progress, folder.checkpoints)
         progress.say(counts_text(images))
         run = Run(folder, setting)
@@ -99,7 +102,14 @@ def finetune(
         tflite = run.export(model, quantized)
         comparison = run.compare(_float_models(run, model), quantized, tflite)
         report = write_report(
-            folder.writing("report.html"), setting, run.records, model, tflite, comparison, started
+            folder.writing("report.html"),
+            setting,
+            run.records,
+            model,
+            tflite,
+            comparison,
+            started,
+            options=options,
         )
     progress.say(comparison)
     progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {tflite.path}")

@@ -1,12 +1,15 @@
 """A run of stages, each from the saved model of the one before, and what ends it: export and measurement."""
 
+import hashlib
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfopt import compress, data
 from tfopt._files import write_text
@@ -107,16 +110,32 @@ class Run:
         return comparison
 
 
-def load_images(source: Any, config: FinetuneConfig) -> tuple[data.ImageDataset, FinetuneConfig]:
-    """The images at the model's size, and the options with nothing left open."""
+def open_images(source: Any, config: FinetuneConfig) -> data.ImageDataset:
+    """The images as they are stored, which the recipes can work with.
+
+    Raises:
+        ValueError: If the task is not classification, or a split is missing.
+    """
     images = source
     if not isinstance(source, data.ImageDataset):
         images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
-    height, width = images.train.element_spec[0].shape[:2]
-    config = config.resolved(None if height is None else (height, width))
+    if images.task != "classification":
+        raise ValueError(
+            f"`data` must have one class per image. Received: labels for {images.task}. Train a model of "
+            "`tfopt.models.image_model` on `tfopt.data.pipeline` of it with Keras's `fit`; if its numbers "
+            "are classes, load it with tfopt.data.load(..., task='classification')."
+        )
     for split in ("validation", "test"):
         if getattr(images, split) is None:
             raise ValueError(f"`data` must have a {split} split to choose and to verify the model by.")
+    return images
+
+
+def load_images(source: Any, config: FinetuneConfig) -> tuple[data.ImageDataset, FinetuneConfig]:
+    """The images at the model's size, and the options with nothing left open."""
+    images = open_images(source, config)
+    height, width = images.train.element_spec[0].shape[:2]
+    config = config.resolved(None if height is None else (height, width))
     return images.resized(config.image_size), config
 
 
@@ -131,8 +150,37 @@ def source_of(source: Any) -> Any:
     return getattr(source, "source", None) if isinstance(source, data.ImageDataset) else source
 
 
-def identity(options: dict[str, Any], images: data.ImageDataset, source: Any) -> dict[str, Any]:
-    """What makes two runs the same run; where the results go does not."""
+def identity(
+    options: dict[str, Any], images: data.ImageDataset, models: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """What makes two runs the same run; where the results go does not.
+
+    The images and the models themselves count, not only their names: other images of the same number, or
+    another model under the same path, are another run.
+
+    Args:
+        options: The options of the run.
+        images: As they are stored, before they are resized.
+        models: Files and Keras models that the run begins with.
+    """
     options = {name: value for name, value in options.items() if name not in ("output", "overwrite")}
     packages = {name: version(name) for name in ("tfopt", "tensorflow", "keras")}
-    return {**options, **packages, "classes": images.class_names, "counts": images.class_counts}
+    return {
+        **options,
+        **packages,
+        "classes": images.class_names,
+        "counts": images.class_counts,
+        "images": images.fingerprint(),
+        "content of the model": [_content(model) for model in models],
+    }
+
+
+def _content(model: Any) -> str:
+    """A hash of the bytes of a file, or of the weights of a model."""
+    digest = hashlib.sha256()
+    if isinstance(model, keras.Model):
+        for weight in model.get_weights():
+            digest.update(np.ascontiguousarray(weight).tobytes())
+    else:
+        digest.update(pathlib.Path(model).read_bytes())
+    return digest.hexdigest()
