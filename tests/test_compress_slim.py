@@ -167,7 +167,8 @@ def test_what_is_not_known_stays():
     x = keras.ops.cumsum(L.Conv1D(10, 1)(x), axis=1)
     model = keras.Model(inputs, L.Dense(3, activation="softmax")(L.GlobalAveragePooling1D()(x)))
     small = slim(model, keep=0.5, criterion="l2")
-    assert [layer.kernel.shape[-1] for layer in small.layers if "kernel" in dir(layer)] == [6, 6, 6, 10, 3]
+    # Layer normalization loses channels with what it normalizes; in front of a running sum all stay.
+    assert [layer.kernel.shape[-1] for layer in small.layers if "kernel" in dir(layer)] == [3, 6, 3, 10, 3]
 
 
 def test_the_smallest_batch_norm_scales_go():
@@ -319,7 +320,7 @@ def test_bad_options_are_named(options, text):
 
 
 def test_models_that_cannot_shrink_are_named():
-    with pytest.raises(ValueError, match="no channels to remove by criterion='bn_scale'. Try criterion='l2'"):
+    with pytest.raises(ValueError, match="no channels to remove by criterion='bn_scale'.*Try criterion='l2'"):
         slim(tfopt.models.squeezenet(5, image_size=64), keep=0.5)
     with pytest.raises(ValueError, match="Functional or a built Sequential"):
         slim(keras.Sequential([L.Dense(3)]), keep=0.5)

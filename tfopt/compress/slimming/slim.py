@@ -129,11 +129,11 @@ class _Ranking:
     def __init__(self, channels: Channels, values: np.ndarray, scope: str, criterion: str) -> None:
         groups = [group for group in channels.groups() if not np.isnan(values[group]).any()]
         if not groups:
-            fix = "Try criterion='l2'." if criterion == "bn_scale" else ""
-            whole = f"These layers are not known and stay whole: {channels.whole}." if channels.whole else ""
+            fix = " Try criterion='l2'." if criterion == "bn_scale" else ""
+            whole = f" These layers are not known and stay whole: {channels.whole}." if channels.whole else ""
             raise ValueError(
                 f"`model` has no channels to remove by criterion={criterion!r}: those of inputs and outputs "
-                f"stay. {whole} {fix}".strip()
+                f"stay.{whole}{fix}"
             )
         if criterion == "l2" and scope == "global":  # norms depend on the size of the kernel
             for group in groups:
