@@ -6,6 +6,7 @@ equal outlines, flat images and drawings are not taken for one. Parts of picture
 are not found.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ _THUMBNAIL = (16, 16)
 _BANDS = 8  # of 16 bits: two hashes that differ in less than 8 bits agree in one band
 _DIFFERENT = 12  # bits
 _NEIGHBORS = 64  # compared at most, of those that agree in a band
+_REMEMBERED = 4096  # thumbnails, of at most a few kilobytes each
 _STEP = 2  # a difference in brightness below is taken for none
 _BIT_COUNTS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 _LEAST, _SHARE, _MOST = 0.5, 0.06, 4.0  # of a difference, in brightness or by contrast
@@ -62,12 +64,21 @@ def same_pictures(
         return number
 
     for members in equal:
-        for member in members[1:]:
-            group[root(member)] = root(members[0])
-    for one, other in _candidates(hashes):
+        group[list(members)] = min(members)
+    # One image stands for all that equal it: thousands of copies would be compared again and again.
+    leaders = np.flatnonzero(group == np.arange(len(group)))
+    seen = functools.lru_cache(maxsize=_REMEMBERED)(thumbnail)
+    different: set[int] = set()  # one number for each pair takes half of the memory
+    for pair in _candidates(hashes[leaders]):
+        one, other = sorted(int(leaders[place]) for place in pair)
         first, second = root(one), root(other)
-        if first != second and same_picture(thumbnail(one), thumbnail(other)):
+        number = one * len(hashes) + other
+        if first == second or number in different:
+            continue
+        if same_picture(seen(one), seen(other)):
             group[max(first, second)] = min(first, second)
+        else:
+            different.add(number)
     found: dict[int, list[int]] = {}
     for number in range(len(hashes)):
         found.setdefault(root(number), []).append(number)

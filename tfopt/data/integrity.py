@@ -151,7 +151,7 @@ def _duplicates(good: list[tuple[str, "_Look"]]) -> list[list[str]]:
     def thumbnail(number: int) -> np.ndarray:
         return thumbnail_of(decode(good[number][0], DECODED))
 
-    hashes = np.array([look.hash for _, look in good], np.uint8).reshape(-1, 16)
+    hashes = np.frombuffer(b"".join(look.hash for _, look in good), np.uint8).reshape(-1, 16)
     return [
         [good[number][0] for number in group]
         for group in same_pictures(hashes, thumbnail, list(equal.values()))
@@ -166,7 +166,7 @@ class _Look:
     reason: str = ""
     size: tuple[int, int] = (0, 0)
     mode: str = ""
-    hash: np.ndarray = field(default_factory=lambda: np.zeros(16, np.uint8))
+    hash: bytes = bytes(16)  # an array would take a hundred bytes more for each file
 
 
 def _look(path: str) -> _Look:
@@ -178,7 +178,7 @@ def _look(path: str) -> _Look:
                 digest.update(block)
         picture = hash_of(thumbnail_of(decode(path, DECODED)))
         with open_image(path) as image:
-            return _Look(digest.digest(), "", image.size, image.mode, picture)
+            return _Look(digest.digest(), "", image.size, image.mode, picture.tobytes())
     except BadImageError as error:
         return _Look(digest.digest(), error.reason)
     except OSError as error:
