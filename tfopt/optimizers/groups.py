@@ -106,7 +106,8 @@ def resolve(groups: Sequence[Group], variables: Sequence[Any]) -> list[Assigned]
         matched: set[int] = set()
         for entry in group.patterns():
             indices = _matching(entry, variables, paths)
-            if not (indices or group.optional):
+            # A model whose layers are all frozen has no variables: no fault of the groups.
+            if variables and not (indices or group.optional):
                 raise ValueError(_unmatched(entry, paths))
             matched |= indices
         for index in matched:
