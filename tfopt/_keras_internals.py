@@ -14,6 +14,8 @@ from keras.optimizers.schedules import LearningRateSchedule
 from keras.src.random.seed_generator import global_seed_generator
 from tensorflow.python.ops import control_flow_util
 
+from tfopt._optimizers_in_use import optimizers_in_use
+
 _OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
 _HOOKS: Any = weakref.WeakKeyDictionary()  # optimizer -> (hooks of its reduction, [what they replaced])
 _TRACED: Any = weakref.WeakKeyDictionary()  # training function -> the observers it was made with
@@ -70,6 +72,17 @@ def is_multi_optimizer(optimizer: Any) -> bool:
     """Whether it is Keras's `MultiOptimizer`, which Keras before 3.15 does not have."""
     kind = getattr(keras.optimizers, "MultiOptimizer", None)
     return kind is not None and isinstance(optimizer, kind)
+
+
+def batch_spec_of_fit() -> Any:
+    """The form of a batch of the `fit` that calls this from a callback; None in a loop of the user's."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        iterator = frame.f_locals.get("epoch_iterator")
+        if hasattr(iterator, "_distributed_dataset"):
+            return iterator._distributed_dataset.element_spec
+        frame = frame.f_back
+    return None
 
 
 def observe_batches(
@@ -234,9 +247,25 @@ def build_for_training(model: keras.Model, batch_spec: Any) -> None:
         model._symbolic_build(data_batch=batch)
     if not model.built:
         raise ValueError(f"`{model.name}` must be built before training. Call it on a batch of data first.")
-    if not model.optimizer.built:
+    unbuilt = [optimizer for optimizer in optimizers_in_use(model) if not optimizer.built]
+    if unbuilt == [model.optimizer]:
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
+    elif unbuilt:
+        _build_in_step(model, unbuilt)
+
+
+def _build_in_step(model: keras.Model, unbuilt: list) -> None:
+    """Traces one step without running it: only the step knows which optimizer trains which variables."""
+    spec, strategy = batch_spec_of_fit(), model.distribute_strategy
+    if spec is not None:
+        tf.function(lambda batch: strategy.run(model.train_step, args=(batch,))).get_concrete_function(spec)
+    left = [optimizer.name for optimizer in unbuilt if not optimizer.built]
+    if left:
+        raise ValueError(
+            f"The optimizers {left} of `{model.name}` must be built before training. Call "
+            "`optimizer.build(variables)` for each with the variables that it trains."
+        )
 
 
 def _symbolic(spec: Any) -> keras.KerasTensor:

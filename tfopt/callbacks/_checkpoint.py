@@ -110,8 +110,31 @@ class CheckpointFolder:
     def save(self, number: int, state: Any) -> None:
         """Writes a checkpoint and drops those that are too old."""
         write(self._file(self.own, number), state)
+        self._divergence.unlink(missing_ok=True)
         for old in self._numbers(self.own)[: -self.keep]:
             self._file(self.own, old).unlink()
+
+    def note_divergence(self, epoch: int, variable: str) -> None:
+        """Notes for the next start that a state was not saved because it was not finite."""
+        _LOG.warning("Resume: `%s` holds NaN or infinity. The last finite checkpoint is kept.", variable)
+        self._divergence.write_text(json.dumps({"epoch": epoch, "variable": variable}))
+
+    def say_divergence(self) -> None:
+        """Warns if the last run ended in values that are not finite."""
+        try:
+            note = json.loads(self._divergence.read_text())
+        except (OSError, ValueError):  # none, or a torn one: it is only a hint
+            return
+        _LOG.warning(
+            "Resume: the last run reached NaN or infinity in `%s` by epoch %d. This one goes on from the "
+            "last finite state. Lower the learning rate or clip the gradients, else it may end the same way.",
+            note["variable"],
+            note["epoch"],
+        )
+
+    @property
+    def _divergence(self) -> pathlib.Path:
+        return self.own / "diverged.json"
 
     def latest(self) -> tuple[int, Any] | None:
         """Number and state of the newest checkpoint that is whole for every worker."""

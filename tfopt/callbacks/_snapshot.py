@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfopt._optimizers_in_use import optimizers_in_use
 from tfopt.callbacks._state import StatefulCallback
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -15,7 +16,8 @@ _NOT_STATE = ("params", "_model", "min_delta")
 
 def variables_of(model: keras.Model, metrics: bool) -> list[keras.Variable]:
     """Weights, seeds of random layers, optimizer state with that of wrappers, and metrics if asked."""
-    every = [*model.variables, *model.optimizer.variables, *(model.metrics_variables if metrics else ())]
+    optimizers = [v for each in optimizers_in_use(model) for v in each.variables]
+    every = [*model.variables, *optimizers, *(model.metrics_variables if metrics else ())]
     return list({id(variable): variable for variable in every}.values())
 
 
@@ -37,6 +39,14 @@ def write_variables(
         targets = strategy.experimental_local_results(variable.value)
         for target, value in zip(targets, parts if len(parts) > 1 else parts * len(targets)):
             target.assign(value)
+
+
+def first_not_finite(variables: list[keras.Variable], values: list[Any]) -> str | None:
+    """The path of the first variable that holds NaN or infinity."""
+    for variable, parts in zip(variables, values):
+        if "float" in variable.dtype and not all(np.isfinite(part).all() for part in parts):
+            return variable.path
+    return None
 
 
 def check_fit(
@@ -74,9 +84,24 @@ def check_steps(steps: list[Any], saved: list[Any]) -> None:
         )
 
 
-def read_callbacks(callbacks: list[keras.callbacks.Callback]) -> list[list[Any]]:
-    """Name and state of every callback: `get_state` if it has one, else its plain attributes."""
-    return [[type(callback).__name__, _state(callback)] for callback in callbacks]
+def read_callbacks(
+    callbacks: list[keras.callbacks.Callback], first: list[list[Any]] | None = None
+) -> list[list[Any]]:
+    """Name and state of every callback: `get_state` if it has one, else the plain attributes.
+
+    Args:
+        callbacks: All but `Resume`.
+        first: What this gave before the first epoch. Attributes that are the same since then are left out:
+            they are the configuration, of which the script decides.
+    """
+    states = [[type(callback).__name__, _state(callback)] for callback in callbacks]
+    if first is None:
+        return states
+    stateful = [isinstance(callback, StatefulCallback) for callback in callbacks]
+    return [
+        [name, state if keep else {k: v for k, v in state.items() if k not in old or not _equal(v, old[k])}]
+        for keep, (name, state), (_, old) in zip(stateful, states, first)
+    ]
 
 
 def write_callbacks(callbacks: list[keras.callbacks.Callback], states: list[list[Any]]) -> None:
@@ -110,4 +135,16 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.copy()
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, (list, dict)) and type(a) is type(b) and len(a) == len(b):
+        if isinstance(a, dict):
+            return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+        return all(map(_equal, a, b))
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is type(b) and np.array_equal(a, b)
+    return bool(type(a) is type(b) and (a == b or (a != a and b != b)))

@@ -3,17 +3,19 @@
 import logging
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfopt import _keras_internals
-from tfopt._checks import check_instance, check_integer, check_number
+from tfopt._checks import check_instance, check_integer, check_number, message
 from tfopt.callbacks import _snapshot
 from tfopt.callbacks._agreement import Agreement, Termination, worker_of
 from tfopt.callbacks._checkpoint import CheckpointFolder
 from tfopt.callbacks._fit_end import FitEnd
+from tfopt.callbacks._settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _SHARE = 0.02  # of the time may be spent on saving
@@ -41,6 +43,10 @@ class Resume(keras.callbacks.Callback):
     that ended returns at once, with its final weights and history. Files are written aside, synced and
     renamed; a damaged one is skipped with a warning, one of another model refused.
 
+    State is restored, never configuration: patience, paths, rates and steps are those of the script that
+    runs. Another optimizer class is refused. A state with NaN or infinite values is not saved: the last
+    finite checkpoint is kept, the next start says so and goes on from there.
+
     SIGTERM, by which schedulers announce the end, and Ctrl-C make all workers save at the same batch and
     leave `fit` by `SystemExit(143)` or `KeyboardInterrupt`; without `data` they leave with what is saved. A
     second signal acts at once, without saving. Signals are heard by a `fit` in the main thread, and handlers
@@ -56,6 +62,8 @@ class Resume(keras.callbacks.Callback):
             2 % of the time. 0 saves after every batch.
         every_batches: Save after so many batches instead, >= 1.
         keep: Number of checkpoints to keep, >= 1.
+        allow_changes: Hyperparameters of the optimizer that the script may change, such as
+            `["learning_rate"]`; any other change is refused. None allows all and logs a warning for each.
 
     Raises:
         ValueError: When training begins, if the checkpoint is of another model or other callbacks, or from
@@ -79,6 +87,7 @@ class Resume(keras.callbacks.Callback):
         every_seconds: float = 30.0,
         every_batches: int | None = None,
         keep: int = 2,
+        allow_changes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.directory = pathlib.Path(directory)
@@ -90,6 +99,9 @@ class Resume(keras.callbacks.Callback):
             check_integer("every_batches", every_batches, minimum=1)
         self.every_batches = every_batches
         self.keep = check_integer("keep", keep, minimum=1)
+        if isinstance(allow_changes, str):
+            raise TypeError(message("allow_changes", "a list of names", allow_changes))
+        self.allow_changes = None if allow_changes is None else list(allow_changes)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Looks for a checkpoint and makes `fit` begin at its epoch."""
@@ -106,7 +118,10 @@ class Resume(keras.callbacks.Callback):
         self._fit_end = FitEnd(self._clean_up)
         exact = "the last epoch boundary" if self.data is None else "any batch"
         _LOG.info("Resume: a restart is exact from %s.", exact)
+        self._settings = Settings(self.model, self._variables)
+        self._first: Any = None  # states of the callbacks before the first epoch
         found = self._folder.latest()
+        self._folder.say_divergence()
         self._number = self._folder.unused() if found is None else found[0] + 1
         if not self._agreement.same(-1 if found is None else found[0]):
             raise ValueError(f"The workers see different checkpoints in {self.directory}. Is it one folder?")
@@ -122,6 +137,8 @@ class Resume(keras.callbacks.Callback):
         # `fit` has read it. A kept exception may delay `_clean_up`, and a later `fit` would begin there.
         _keras_internals.begin_at_epoch(self.model, None)
         self._epoch, self._executions, self._passed = epoch, 0, 0
+        if self._first is None:
+            self._first = _snapshot.read_callbacks(self._others)
         if self._epochs_run == 0:  # not before: errors in `on_train_begin` of others are noticed late
             self._termination.listen(self._fit_end.is_over)
         if self._state is None:
@@ -165,6 +182,7 @@ class Resume(keras.callbacks.Callback):
     def _clean_up(self) -> None:
         """Leaves signals and model to others, also if an exception ends `fit`."""
         self._termination.forget()
+        self._settings.leave()
         _keras_internals.begin_at_epoch(self.model, None)
         passing, train = self._train or (None, None)
         if passing is not None and self.model.train_function is passing:  # else it was made anew since
@@ -189,13 +207,19 @@ class Resume(keras.callbacks.Callback):
 
     def _save(self, stopped: bool = False) -> None:
         begin = time.monotonic()
+        values = _snapshot.read_variables(self._variables, self.model.distribute_strategy)
+        wrong = _snapshot.first_not_finite(self._variables, values)
+        if wrong is not None:
+            self._folder.note_divergence(self._epoch, wrong)
+            return
         state = {
             "epoch": self._epoch,
             "executions": self._executions,
             "stopped": stopped,
             "steps": self._steps,
-            "variables": _snapshot.read_variables(self._variables, self.model.distribute_strategy),
-            "callbacks": _snapshot.read_callbacks(self._others),
+            "settings": self._settings.state,
+            "variables": values,
+            "callbacks": _snapshot.read_callbacks(self._others, self._first),
         }
         self._folder.save(self._number, state)
         self._number += 1
@@ -205,6 +229,8 @@ class Resume(keras.callbacks.Callback):
     def _check(self) -> None:
         values, states = self._state["variables"], self._state["callbacks"]
         try:
+            if "settings" in self._state:
+                self._settings.check(self._state["settings"], self.allow_changes)
             _snapshot.check_fit(self._variables, values, self._others, states)
             if self._state["executions"]:
                 _snapshot.check_steps(self._steps, self._state.get("steps", self._steps))
@@ -222,6 +248,8 @@ class Resume(keras.callbacks.Callback):
     def _restore(self) -> None:
         strategy = self.model.distribute_strategy
         _snapshot.write_variables(self._variables, self._state["variables"], strategy)
+        if "settings" in self._state:
+            self._settings.apply(self._state["settings"])
         _snapshot.write_callbacks(self._others, self._state["callbacks"])
 
     @property
