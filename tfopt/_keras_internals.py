@@ -78,7 +78,7 @@ def batch_spec_of_fit() -> Any:
     """The form of a batch of the `fit` that calls this from a callback; None in a loop of the user's."""
     frame = inspect.currentframe()
     while frame is not None:
-        iterator = frame.f_locals.get("epoch_iterator")
+        iterator: Any = frame.f_locals.get("epoch_iterator")
         if hasattr(iterator, "_distributed_dataset"):
             return iterator._distributed_dataset.element_spec
         frame = frame.f_back

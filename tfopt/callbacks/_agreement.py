@@ -59,7 +59,10 @@ def _mean_over(strategy: tf.distribute.Strategy) -> Any:
     return mean
 
 
-_DEFAULT_HANDLERS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+_DEFAULTS: dict[int, Any] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
 
 
 class Termination:
@@ -89,7 +92,7 @@ class Termination:
             return
         self._is_over = is_over
         self._listening.append(self)
-        for number, default in _DEFAULT_HANDLERS.items():
+        for number, default in _DEFAULTS.items():
             if signal.getsignal(number) == default:
                 signal.signal(number, _ask)
 
@@ -125,7 +128,7 @@ def _ask(number: int, frame: FrameType | None) -> None:
 def _restore_handlers() -> None:
     if threading.current_thread() is not threading.main_thread():
         return  # a collection of garbage in another thread: `_ask` restores when it finds nobody listening
-    for number, default in _DEFAULT_HANDLERS.items():
+    for number, default in _DEFAULTS.items():
         if signal.getsignal(number) is _ask:
             signal.signal(number, default)  # type: ignore[arg-type]
 

@@ -94,7 +94,7 @@ def read_callbacks(
         first: What this gave before the first epoch. Attributes that are the same since then are left out:
             they are the configuration, of which the script decides.
     """
-    states = [[type(callback).__name__, _state(callback)] for callback in callbacks]
+    states: list[list[Any]] = [[type(callback).__name__, _state(callback)] for callback in callbacks]
     if first is None:
         return states
     stateful = [isinstance(callback, StatefulCallback) for callback in callbacks]
@@ -141,10 +141,10 @@ def _plain(value: Any) -> Any:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, (list, dict)) and type(a) is type(b) and len(a) == len(b):
-        if isinstance(a, dict):
-            return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-        return all(map(_equal, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return type(a) is type(b) and np.array_equal(a, b)
     return bool(type(a) is type(b) and (a == b or (a != a and b != b)))
