@@ -174,6 +174,48 @@ def test_pattern_becomes_integer_kernels_within_one_bit(pattern, tmp_path):
     np.testing.assert_array_equal(model(images).numpy(), before)  # the original is not touched
 
 
+def test_dead_channels_and_zero_gammas_keep_their_bias_in_the_file(tmp_path):
+    inputs = keras.Input(SHAPE)
+    x = L.BatchNormalization(name="norm")(L.Conv2D(8, 1)(inputs))
+    x = L.BatchNormalization()(L.DepthwiseConv2D(3)(L.ReLU()(x)))
+    model = randomized(keras.Model(inputs, L.Dense(8)(L.Conv2DTranspose(8, 3)(x))))
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            axis = 2 if isinstance(layer, L.DepthwiseConv2D | L.Conv2DTranspose) else -1
+            kernel = layer.kernel.numpy()
+            np.moveaxis(kernel, axis, 0)[:2] *= 0.0
+            np.moveaxis(kernel, axis, 0)[2:4] *= 1e-6
+            layer.kernel.assign(kernel)
+            layer.bias.assign(1.0 + 0.1 * np.arange(8))
+    model.get_layer("norm").gamma.assign([1.0, 1, 0, 0, 1, 1e-5, 1, 1])
+    images = RNG.normal(size=(16, *SHAPE)).astype("float32")
+    quantized = quantize_aware(model, data=images)
+    file = export(quantized, tmp_path / "p.tflite", "int8", images, input_type="float32")
+    assert not file.inspect().float_operations.keys() - {"DEQUANTIZE"}
+    step = step_of(quantized)
+    assert np.abs(file.predict(images) - quantized(images).numpy()).max() < 3.5 * step
+    assert np.abs(file.predict(images) - model(images).numpy()).max() < 12 * step
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int16x8"])
+def test_biases_of_equal_values_keep_their_size_in_the_file(quantization, tmp_path):
+    """The converter divides a constant of equal values by the first channel's scale."""
+    inputs = keras.Input(SHAPE)
+    first, last = L.Conv2D(8, 1, bias_initializer="ones"), L.Conv2D(8, 1, bias_initializer="ones")
+    x = L.BatchNormalization(beta_initializer="ones")(first(inputs))
+    model = keras.Model(inputs, L.Rescaling(0.1 * np.arange(1.0, 9.0), 0.7)(last(L.ReLU()(x))))
+    for layer in (first, last):
+        layer.kernel.assign(layer.kernel * 10.0 ** -np.arange(4).repeat(2)[::-1])
+    images = RNG.normal(size=(16, *SHAPE)).astype("float32")
+    source = quantize_aware(model, data=images) if quantization == "int8" else model
+    before = source.get_weights()
+    file = export(source, tmp_path / "p.tflite", quantization, images, input_type="float32")
+    expected = source(images).numpy()
+    assert np.abs(file.predict(images) - expected).max() < 0.02 * np.ptp(expected)
+    for old, new in zip(before, source.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_dead_activations_do_not_break_the_file(tmp_path):
     """A range of width zero makes XNNPACK refuse the file, or end the process."""
     inputs = keras.Input(SHAPE)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from tfopt.compress._scales import shortened
+from tfopt.compress._splats import uneven_vectors
 from tfopt.compress.quantization.quantize import quantize_aware
 
 BATCH = 8
@@ -106,7 +107,7 @@ def _bytes(
         converter.representative_dataset = _one_by_one(data)
         if quantization == "int8":
             converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8, sets.TFLITE_BUILTINS]
-    with _quiet():
+    with _quiet(), uneven_vectors(model):
         return converter.convert()
 
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfopt.compress._splats import NUDGE
 from tfopt.compress.quantization.layers import per_channel
 
 
@@ -23,7 +24,8 @@ def channel_affine(inputs: tf.Tensor, scale: Any, offset: Any) -> tf.Tensor:
     outputs = tf.nn.depthwise_conv2d(
         image, tf.cast(tf.reshape(kernel, [1, 1, channels, 1]), inputs.dtype), [1, 1, 1, 1], "VALID"
     )
-    outputs = outputs + tf.cast(ones * tf.cast(offset, tf.float32), inputs.dtype)
+    shift = tf.cast(offset, tf.float32) * (ones + NUDGE * tf.one_hot(0, channels))
+    outputs = outputs + tf.cast(shift, inputs.dtype)
     return outputs if len(inputs.shape) == 4 else tf.reshape(outputs, _open_shape(inputs))
 
 

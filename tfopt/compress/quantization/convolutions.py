@@ -25,7 +25,7 @@ class QuantizedConv1D(KeepsGroups, keras.layers.Conv1D):
             inputs, padding = tf.pad(inputs, [[0, 0], [before, 0], [0, 0]]), "valid"
         outputs = tf.nn.conv2d(
             tf.expand_dims(inputs, 1),
-            per_channel(tf.expand_dims(self.kernel, 0), one_scale=self.one_scale),
+            per_channel(tf.expand_dims(self.kernel, 0), self.bias, one_scale=self.one_scale),
             [1, self.strides[0]],
             padding.upper(),
             dilations=[1, self.dilation_rate[0]],
@@ -45,11 +45,9 @@ class QuantizedDepthwiseConv1D(keras.layers.DepthwiseConv1D):
         """Keras's depthwise convolution on the rounded kernel, as one of two dimensions."""
         outputs = keras.ops.depthwise_conv(
             keras.ops.expand_dims(inputs, 1),
-            depthwise_per_channel(keras.ops.expand_dims(self.kernel, 0)),
-            (
-                self.strides[0],
-                self.strides[0],
-            ),  # TensorFlow has equal strides only; the first axis has size 1
+            depthwise_per_channel(keras.ops.expand_dims(self.kernel, 0), self.bias),
+            # TensorFlow has equal strides only; the first axis has size 1.
+            (self.strides[0], self.strides[0]),
             self.padding,
             "channels_last",
             (1, self.dilation_rate[0]) if self.dilation_rate[0] > 1 else 1,

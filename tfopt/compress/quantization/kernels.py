@@ -10,11 +10,11 @@ from tfopt.compress.clustering.groups import KeepGroups
 from tfopt.compress.quantization.layers import per_channel, per_tensor
 
 
-def depthwise_per_channel(kernel: Any) -> Any:
+def depthwise_per_channel(kernel: Any, bias: Any = None) -> Any:
     """A kernel (height, width, channels, multiplier) with one scale for each output channel."""
     height, width, channels, multiplier = kernel.shape
     flat = keras.ops.reshape(kernel, (1, height, width, channels * multiplier))
-    return keras.ops.reshape(per_channel(flat), (height, width, channels, multiplier))
+    return keras.ops.reshape(per_channel(flat, bias), (height, width, channels, multiplier))
 
 
 class KeepsGroups(keras.layers.Layer):
@@ -76,7 +76,7 @@ class QuantizedConv2D(KeepsGroups, keras.layers.Conv2D):
 
     def convolution_op(self, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
         """Keras's convolution on the rounded kernel."""
-        return super().convolution_op(inputs, per_channel(kernel, one_scale=self.one_scale))
+        return super().convolution_op(inputs, per_channel(kernel, self.bias, one_scale=self.one_scale))
 
 
 @final
@@ -89,7 +89,7 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Keras's depthwise convolution on the rounded kernel."""
-        kernel = depthwise_per_channel(self.kernel)
+        kernel = depthwise_per_channel(self.kernel, self.bias)
         outputs = keras.ops.depthwise_conv(
             inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
         )
@@ -111,7 +111,7 @@ class QuantizedDense(KeepsGroups, keras.layers.Dense):
         if len(inputs.shape) > 2:  # TFLite's integer kernel is one of matrices
             rows = self.call(keras.ops.reshape(inputs, (-1, inputs.shape[-1])), training)
             return keras.ops.reshape(rows, (-1, *keras.ops.shape(inputs)[1:-1], self.units))
-        outputs = keras.ops.matmul(inputs, per_tensor(self.kernel))
+        outputs = keras.ops.matmul(inputs, per_tensor(self.kernel, self.bias))
         if self.use_bias:
             outputs = keras.ops.add(outputs, self.bias)
         return self.activation(outputs) if self.activation is not None else outputs

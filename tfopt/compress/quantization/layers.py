@@ -14,12 +14,11 @@ import tensorflow as tf
 
 from tfopt._checks import check_instance, check_number
 
-# The step of a bias is that of the input times that of the kernel, and a bias has 31 bits: channels that are
-# (nearly) zero need a step at which their bias, which then is all they give, still fits. XNNPACK, too,
-# computes
-# wrongly where the product of these steps is below 2**-32 of that of the output.
-_SMALLEST = 1e-4
-_NARROWEST_CHANNEL = 2.0**-12
+# The step of a bias is that of the input times that of the kernel, and a bias has 31 bits. So a channel of
+# (nearly) zero weights, which gives little more than its bias, has a step at which that fits: of every kernel
+# in TFLite, XNNPACK or not, larger numbers are cut. 2**-18 suits inputs of steps above 0.016.
+_NARROWEST_CHANNEL = 2.0**-12  # of the largest weight
+_LEAST_OF_BIAS = 2.0**-18
 _calibrating: ContextVar[bool] = ContextVar("calibrating", default=False)
 _NARROWEST = 1e-3  # XNNPACK refuses ratios of scales above 256, which a dead activation would give
 
@@ -173,21 +172,26 @@ def over_replicas(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     return tf.reduce_min(ends[:, 0], 0), tf.reduce_max(ends[:, 1], 0)
 
 
-def per_channel(kernel: Any, *, one_scale: bool = False) -> tf.Tensor:
-    """A kernel of rank 4 on the grid -127..127 of each channel of its last axis, or the same grid for all."""
+def per_channel(kernel: Any, bias: Any = None, *, one_scale: bool = False) -> tf.Tensor:
+    """A kernel of rank 4 on the grid -127..127 of each channel of its last axis, or the same grid for all.
+
+    Args:
+        kernel: The kernel.
+        bias: What is added to each channel, if anything.
+        one_scale: Whether all channels share a grid.
+    """
     value = tf.cast(kernel, tf.float32)
-    limit = _limit(value, None if one_scale else [0, 1, 2])
-    limit = tf.broadcast_to(limit, value.shape[-1:])
+    limit = tf.broadcast_to(_limit(value, None if one_scale else [0, 1, 2], bias), value.shape[-1:])
     rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
         value, -limit, limit, narrow_range=True
     )
     return tf.cast(rounded, kernel.dtype)
 
 
-def per_tensor(kernel: Any) -> tf.Tensor:
+def per_tensor(kernel: Any, bias: Any = None) -> tf.Tensor:
     """A kernel on the grid -127..127."""
     value = tf.cast(kernel, tf.float32)
-    limit = _limit(value, None)
+    limit = _limit(value, None, bias)
     rounded = tf.quantization.fake_quant_with_min_max_vars(value, -limit, limit, narrow_range=True)
     return tf.cast(rounded, kernel.dtype)
 
@@ -209,8 +213,14 @@ def on_grid(kernel: Any, axes: list[int] | None) -> tf.Tensor:
     return tf.cast(rounded, kernel.dtype)
 
 
-def _limit(value: tf.Tensor, axes: list[int] | None, keepdims: bool = False) -> tf.Tensor:
+def _limit(value: tf.Tensor, axes: list[int] | None, bias: Any = None, keepdims: bool = False) -> tf.Tensor:
     """The largest magnitude of each part, wide enough that a 32-bit bias on its grid does not overflow."""
     size = tf.abs(value)
-    floor = tf.maximum(tf.reduce_max(size) * _NARROWEST_CHANNEL, _SMALLEST)
-    return tf.stop_gradient(tf.maximum(tf.reduce_max(size, axes, keepdims=keepdims), floor))
+    largest = tf.reduce_max(size)
+    largest = tf.where(largest > 0.0, largest, 1.0)
+    least = largest * _NARROWEST_CHANNEL
+    if bias is not None:
+        needed = _LEAST_OF_BIAS * tf.abs(tf.cast(bias, tf.float32))
+        least = tf.maximum(least, needed if axes else tf.reduce_max(needed))
+    limit = tf.reduce_max(size, axes, keepdims=keepdims)
+    return tf.stop_gradient(tf.where(limit > 0.0, tf.maximum(limit, least), largest))

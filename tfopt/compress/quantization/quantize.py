@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfopt._checks import check_choice, check_instance, message
-from tfopt.compress._graph import Graph
+from tfopt.compress._graph import Call, Graph
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.quantization import rules
 from tfopt.compress.quantization.inputs import InputRange, calibrate, named_ranges
@@ -122,10 +122,32 @@ def _set_weights(graph: Graph, clones: dict[str, keras.Layer], kept: dict[str, K
             groups = [kept[call.name].groups] if call.name in kept else []
             clones[call.name].set_weights([*call.operation.get_weights(), *groups])
         if call.name in clones and rules.folds(graph, call) and call.operation.scale:
-            # The converter cannot fold a scale of zero: it leaves the convolution in float.
-            gamma = clones[call.name].gamma
-            least = max(float(np.abs(gamma.numpy()).max()), 1.0) * 2.0**-10
-            gamma.assign(np.where(np.abs(gamma) < least, np.copysign(least, gamma), gamma))
+            _without_zero_gammas(graph, call, clones)
+
+
+def _without_zero_gammas(graph: Graph, call: Call, clones: dict[str, keras.Layer]) -> None:
+    """Channels that a batch normalization multiplies by (nearly) zero get a gamma of 1 and no weights.
+
+    They give beta as before. The converter cannot fold a scale of zero: it leaves the convolution in float;
+    and folded into small weights, a small scale leaves no step that a 32-bit bias fits.
+    """
+    norm, producer = clones[call.name], graph.producer[call.inputs[0]]
+    gamma = np.asarray(norm.gamma.numpy())
+    least = max(float(np.abs(gamma).max()), 1.0) * 2.0**-10
+    dead = np.abs(gamma) < least
+    if not dead.any():
+        return
+    if sum(each.name == producer.name for each in graph.calls) > 1:  # its weights serve another call, too
+        norm.gamma.assign(np.where(dead, np.copysign(least, gamma), gamma))
+        return
+    convolution = clones[producer.name]
+    kernel = convolution.kernel.numpy()
+    channels = dead.reshape(kernel.shape[-2:]) if rules.is_depthwise(convolution) else dead
+    convolution.kernel.assign(np.where(channels, 0.0, kernel))
+    bias = convolution.bias.numpy() if convolution.use_bias else 0.0
+    norm.gamma.assign(np.where(dead, 1.0, gamma))
+    norm.moving_mean.assign(np.where(dead, bias, norm.moving_mean.numpy()))
+    norm.moving_variance.assign(np.where(dead, 1.0, norm.moving_variance.numpy()))
 
 
 def _check_float(graph: Graph) -> None:

@@ -179,6 +179,11 @@ def folds(graph: Graph, call: Call) -> bool:
     )
 
 
+def is_depthwise(layer: Any) -> bool:
+    """Whether each channel of a convolution has kernels of its own."""
+    return isinstance(layer, L.DepthwiseConv1D | L.DepthwiseConv2D)
+
+
 def fuses_forward(graph: Graph, call: Call) -> bool:
     """Whether TFLite rounds the output of this call only after the call that follows."""
     following = only_consumer(graph, call)
