@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfopt.callbacks import StatefulCallback
 
@@ -12,6 +13,7 @@ class Best:
     """The best (accuracy, loss) seen so far and the weights that reached it.
 
     A higher accuracy wins; of equal accuracies, as are common on small validation splits, the lower loss.
+    NaN is worse than every number.
     """
 
     def __init__(self) -> None:
@@ -20,11 +22,17 @@ class Best:
 
     def observe(self, model: keras.Model, accuracy: float, loss: float) -> bool:
         """Takes the model's weights if they are better; says whether they were."""
-        score = (accuracy, -loss)
+        score = (_comparable(accuracy), _comparable(-loss))
         if self.weights is not None and not score > self.score:
             return False
-        self.score, self.weights = score, model.get_weights()
+        # Integer weights, such as the count of a `Normalization` layer, come as scalars, which no checkpoint
+        # of `Resume` can hold.
+        self.score, self.weights = score, [np.asarray(weight) for weight in model.get_weights()]
         return True
+
+
+def _comparable(value: float) -> float:
+    return -math.inf if math.isnan(value) else float(value)
 
 
 class KeepBest(StatefulCallback):
