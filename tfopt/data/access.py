@@ -28,9 +28,11 @@ class RandomAccess(abc.ABC):
         image_size: (height, width) if all images share it, else None.
         weights: float32 [examples], how much each example counts in the loss, or None if all count alike.
         regression: Whether the labels are targets of a regression.
+        paths: File of each example, as `os.fsdecode` takes it, or None if they do not come from files.
     """
 
     regression = False
+    paths: np.ndarray | None = None
 
     def __init__(
         self, labels: np.ndarray, image_size: tuple[int, int] | None, weights: np.ndarray | None = None
@@ -46,6 +48,10 @@ class RandomAccess(abc.ABC):
     @abc.abstractmethod
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """uint8 [height, width, 3] of the example with this number."""
+
+    def path(self, index: int) -> str | None:
+        """The file that an example was read from, or None."""
+        return None if self.paths is None else os.fsdecode(self.paths[int(index)])
 
     @property
     def targets(self) -> tuple[np.ndarray, ...]:
@@ -179,7 +185,3 @@ class Files(PythonAccess):
     def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> "Files":
         """The same files at one size."""
         return Files(self.paths, self.labels, image_size, crop_to_aspect_ratio, self.weights, self.grey_bits)
-
-    def path(self, index: int) -> str:
-        """The name of one file."""
-        return os.fsdecode(self.paths[int(index)])

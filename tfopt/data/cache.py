@@ -76,7 +76,10 @@ def cached(
             return source.sized(image_size, crop_to_aspect_ratio)
         return stream_of(dataset).sized(image_size, crop_to_aspect_ratio)
     images, targets = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
-    return OnDisk(images, *targets) if isinstance(images, np.memmap) else InMemory(_shared(images), *targets)
+    read = OnDisk(images, *targets) if isinstance(images, np.memmap) else InMemory(_shared(images), *targets)
+    if isinstance(source, RandomAccess):
+        read.paths = source.paths
+    return read
 
 
 def _read(

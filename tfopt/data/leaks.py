@@ -119,4 +119,4 @@ def _thumbnail(source: Any, index: int) -> np.ndarray:
 
 
 def _text(name: str, source: RandomAccess, index: int) -> str:
-    return f"{name}: {source.path(index) if isinstance(source, Files) else index}"
+    return f"{name}: {source.path(index) or index}"
