@@ -220,7 +220,7 @@ def test_percent_axis_ends_at_one_hundred():
 def test_headline_speaks_of_the_last_model():
     values = {label: (value, note) for label, value, note in headline(full_report())}
     assert values["Accuracy, int8"] == ("96.2\u202f%", "95 % interval 93.1\u2060–\u206098.0\u202f%")
-    assert values["File size"] == ("322\u202fkB", "2.8× smaller")
+    assert values["File size"] == ("322\u202fkB", "2.8× smaller than float32")
     assert values["Agreement"] == ("99.2\u202f%", "same answer as float32")
     assert values["Whole run"] == ("97\u202fs", "3 epochs in 2 stages")
     report = full_report(models=[ModelRow("f", 0.9, bytes=10)])

@@ -1,26 +1,51 @@
 """Fills the report of a run: what was done, how good it is, and where it fails."""
 
 import datetime
+import logging
 import pathlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar, final
 
 import keras
 import numpy as np
 
 from tfopt import distribute, report
 from tfopt.compress import Comparison, TFLiteModel
+from tfopt.data.access import random_access_of
+from tfopt.recipes import examination
 from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.setting import Setting
 
 SAMPLES = 24
-MISTAKES = 12
-EXPLAINED = 6  # of the mistakes, with a Grad-CAM
 FEWEST_EMBEDDED = 3  # images that a plot in two dimensions needs
 PACKAGES = ("tfopt", "tensorflow", "keras", "tensorflow-model-optimization", "numpy")
+_logger = logging.getLogger(__name__)
+
+Content = TypeVar("Content")
+
+
+@final
+class Attempts:
+    """Makes the content of sections, each by itself: one that fails costs its section, not the report.
+
+    Attributes:
+        failed: Title of a section -> why it could not be made.
+    """
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+
+    def __call__(self, title: str, make: Callable[[], Content], otherwise: Content) -> Content:
+        """What `make` returns, or `otherwise` if it fails."""
+        try:
+            return make()
+        except Exception as error:
+            _logger.warning("the report has no section %r: %s", title, error, exc_info=True)
+            self.failed[title] = report.failure_text(error)
+            return otherwise
 
 
 def write_report(
@@ -34,39 +59,52 @@ def write_report(
     *,
     title: str = "",
     options: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> pathlib.Path:
     """Writes the report and returns its path; without options, those of the setting."""
-    images, labels = test_arrays(setting)
-    probabilities = file.predict(images)
-    samples, sample_labels = augmented_samples(setting)
-    notes = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
+    attempt = Attempts()
+    classes, test = setting.classes, lambda: test_batches(setting)
+    found = attempt("Confusion", lambda: examination.answers(file.predict, test(), classes), None)
+    samples = attempt("Data", lambda: augmented_samples(setting), (None, None))
+    skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(
         title=title or f"Fine-tuning {model.name}",
-        subtitle=f"{setting.classes} classes, {datetime.datetime.now():%d %B %Y, %H:%M}",
+        subtitle=f"{classes} classes, {datetime.datetime.now():%d %B %Y, %H:%M}",
         class_names=setting.images.class_names,
         class_counts=setting.images.class_counts,
         balanced_counts=setting.balanced.class_counts["train"] if setting.config.balance else None,
         models=model_rows(comparison),
-        stages=[report.Stage(record.name, record.history, record.seconds) for record in records],
-        samples=samples,
-        sample_labels=sample_labels,
-        confusion=confusion_matrix(labels, probabilities.argmax(axis=1), setting.classes),
+        stages=stages(records, setting),
+        samples=samples[0],
+        sample_labels=samples[1],
+        confusion=found and found.confusion,
         evaluated_model=comparison.rows[-1].name,
-        mistakes=confident_mistakes(model, images, labels, probabilities),
-        embedding=report.embed(model, images, labels) if len(images) >= FEWEST_EMBEDDED else None,
+        mistakes=mistakes(setting, model, found, attempt),
+        embedding=attempt("Map of the images", lambda: embedding(setting, model), None),
         options=options or setting.config.to_dict(),
-        environment=environment(setting),
-        notes=notes,
+        environment=attempt("What was run", lambda: environment(setting), {}),
+        notes=[*notes, *skipped],
+        failed=attempt.failed,
         seconds=time.perf_counter() - started,
     )
     return report.write(path, content)
 
 
-def test_arrays(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-    """The test images, float32, and their integer labels."""
-    pairs = [(images.numpy(), labels.numpy()) for images, labels in setting.plain("test")]
-    images, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
-    return images, labels.argmax(axis=1)
+def test_batches(setting: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The test images, float32, and their integer classes, by the batch."""
+    for images, labels in setting.plain("test"):
+        yield images.numpy(), labels.numpy().argmax(axis=1)
+
+
+def stages(records: Sequence[StageRecord], setting: Setting) -> list[report.Stage]:
+    """The stages, and in which of them the model had learned from the validation images before."""
+    refits = setting.config.pretrained and setting.config.fit_on_validation
+    names = [record.name for record in records]
+    learned = names.index("fine-tuning") if refits and "fine-tuning" in names else len(names)
+    return [
+        report.Stage(record.name, record.history, record.seconds, number > learned)
+        for number, record in enumerate(records)
+    ]
 
 
 def model_rows(comparison: Comparison) -> list[report.ModelRow]:
@@ -89,34 +127,33 @@ def model_rows(comparison: Comparison) -> list[report.ModelRow]:
 
 def augmented_samples(setting: Setting) -> tuple[np.ndarray, list[int]]:
     """The first training images as the model sees them."""
-    batches = [(images.numpy(), labels.numpy()) for images, labels in setting.training().take(1)]
-    images, labels = batches[0]
+    images, labels = next(iter(setting.training().take(1).as_numpy_iterator()))
     pixels = np.clip(np.rint(images[:SAMPLES]), 0, 255).astype("uint8")
     return pixels, labels[:SAMPLES].argmax(axis=1).tolist()
 
 
-def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts `[classes, classes]`: row = true class, column = predicted class."""
-    return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
-
-
-def confident_mistakes(
-    model: keras.Model, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+def mistakes(
+    setting: Setting, model: keras.Model, found: examination.Answers | None, attempt: Attempts
 ) -> list[report.Mistake]:
-    """The wrong answers, the most confident first, some with what the float model looked at."""
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    if not len(wrong):
+    """The surest mistakes, with the files that they are about, and with Grad-CAM if the model allows it."""
+    if found is None:
         return []
-    pixels = images[wrong].astype("uint8")
-    explained = wrong[:EXPLAINED]
-    heat = report.grad_cam(model, images[explained], predicted[explained].tolist())
-    overlays = [*report.overlay(pixels[: len(explained)], heat), *[None] * (len(wrong) - len(explained))]
-    return [
-        report.Mistake(picture, int(labels[i]), int(predicted[i]), float(confidence[i]), overlay)
-        for i, picture, overlay in zip(wrong, pixels, overlays)
-    ]
+    source = random_access_of(setting.images.test)
+
+    def name(number: int) -> str:
+        path = source.path(number) if source is not None else None
+        return str(pathlib.Path(*pathlib.Path(path).parts[-2:])) if path else ""
+
+    explained = attempt(report.EXPLANATION, lambda: examination.pictured(model, found.mistakes, name), None)
+    return explained or examination.pictured(None, found.mistakes, name)
+
+
+def embedding(setting: Setting, model: keras.Model) -> report.Embedding | None:
+    """The test images as points in the plane."""
+    count = sum(setting.images.class_counts["test"])
+    if count < FEWEST_EMBEDDED:
+        return None
+    return report.embed_batches(model, test_batches(setting), count)
 
 
 def environment(setting: Setting) -> dict[str, str]:

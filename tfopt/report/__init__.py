@@ -1,8 +1,22 @@
 """One self-contained HTML page about a run: what was done, how good it is, where it fails."""
 
 from tfopt.report.content import Embedding, Mistake, ModelRow, Report, Stage
-from tfopt.report.embed import embed
+from tfopt.report.embed import embed, embed_batches
+from tfopt.report.galleries import EXPLANATION
 from tfopt.report.grad_cam import grad_cam, overlay
-from tfopt.report.write import write
+from tfopt.report.write import failure_text, write
 
-__all__ = ["Embedding", "Mistake", "ModelRow", "Report", "Stage", "embed", "grad_cam", "overlay", "write"]
+__all__ = [
+    "EXPLANATION",
+    "Embedding",
+    "Mistake",
+    "ModelRow",
+    "Report",
+    "Stage",
+    "embed",
+    "embed_batches",
+    "failure_text",
+    "grad_cam",
+    "overlay",
+    "write",
+]

@@ -18,11 +18,14 @@ class Stage:
         history: Metric name -> one number per epoch, as `History.history` has it. `val_loss` is drawn
             with `loss`; `learning_rate` and `images_per_second` get charts of their own. NaN is allowed.
         seconds: Wall time of the stage.
+        learned_validation: Whether the model had learned from the validation images before this stage. Its
+            validation curves then say how the training went, not how good the model is.
     """
 
     name: str
     history: Mapping[str, Sequence[float]]
     seconds: float | None = None
+    learned_validation: bool = False
 
     @property
     def epochs(self) -> int:
@@ -40,10 +43,15 @@ class ModelRow:
         interval: Bounds of the 95 % interval of `accuracy`, fractions.
         bytes: Size of the file.
         zipped_bytes: Size of the file after gzip.
-        latency_ms: Median time for one image, in milliseconds.
+        latency_ms: Median time for one image, in milliseconds, measured by `engine`.
         latency_spread: Two quantiles of it, in milliseconds.
         agreement: Fraction of the test images on which it answers as the first row does.
         note: A remark for the reader, such as "this file was exported".
+        engine: What ran the model, such as "LiteRT, 1 thread" or "Keras". Latencies are compared only
+            between rows of the same engine; those of Keras have a column of their own.
+        balanced_accuracy: Mean of `recalls`, a fraction.
+        recalls: For each class the share of its test images that were recognized; None for a class without
+            test images. Shown for the first and the last row that have them.
     """
 
     name: str
@@ -55,6 +63,9 @@ class ModelRow:
     latency_spread: tuple[float, float] | None = None
     agreement: float | None = None
     note: str = ""
+    engine: str = ""
+    balanced_accuracy: float | None = None
+    recalls: Sequence[float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,7 @@ class Report:
         options: Every option of the run.
         environment: Versions, device, threads, seed.
         notes: Remarks and warnings that a reader must not miss, such as skipped images.
+        failed: Title of a section that could not be made -> the reason, which stands in its place.
         seconds: Wall time of the whole run.
     """
 
@@ -141,6 +153,7 @@ class Report:
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -150,6 +163,10 @@ class Report:
             if len(counts) != classes:
                 expected = f"one count for each of the {classes} classes in every split"
                 raise ValueError(message("class_counts", expected, {split: len(counts)}))
+        for row in self.models:
+            if row.recalls is not None and len(row.recalls) != classes:
+                expected = f"one share for each of the {classes} classes in every row"
+                raise ValueError(message("recalls", expected, {row.name: len(row.recalls)}))
         if self.balanced_counts is not None and len(self.balanced_counts) != classes:
             expected = f"one count for each of the {classes} classes"
             raise ValueError(message("balanced_counts", expected, self.balanced_counts))

@@ -67,6 +67,9 @@ def _samples(report: Report) -> Markup:
     return Markup(heading + tag("div", figures, class_="sheet"))
 
 
+EXPLANATION = "Grad-CAM"  # the key of `Report.failed` for the pictures beside the mistakes
+
+
 def mistakes(report: Report) -> Section | None:
     """The wrong answers given with the most confidence."""
     if not report.mistakes:
@@ -75,6 +78,8 @@ def mistakes(report: Report) -> Section | None:
     lead = f"The {report.evaluated_on} answered wrongly with the most confidence{by_model(report)}."
     if any(mistake.overlay is not None for mistake in report.mistakes):
         lead += " The second picture shows what spoke for the wrong class (Grad-CAM): brighter is stronger."
+    if EXPLANATION in report.failed:
+        lead += f" {EXPLANATION} could not be computed for this model ({report.failed[EXPLANATION]})."
     return Section("mistakes", "Mistakes", cards, lead)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._checks import check_instance
+from tfopt.report.flattening import flat
 
 _HEAT = np.array(  # from transparent to bright: black, violet, red, orange, pale yellow
     [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], "float32"
@@ -23,7 +24,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, class_indices: Sequence[int
         w_k = mean_ij dlogit_c / dA_ijk         heat = relu(sum_k w_k A_k) / max
 
     Args:
-        model: A functional or Sequential classifier.
+        model: A Functional or Sequential classifier, models nested in it included.
         images: Whatever the model takes, [examples, height, width, channels].
         class_indices: The class to explain, one index per image.
 
@@ -32,18 +33,14 @@ def grad_cam(model: keras.Model, images: np.ndarray, class_indices: Sequence[int
 
     Raises:
         TypeError: If `model` is no `keras.Model`.
-        ValueError: If `model` has no spatial feature map.
+        ValueError: If `model` has no spatial feature map, or is subclassed.
 
     References:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
         Localization", ICCV 2017. arXiv:1610.02391
     """
     check_instance("model", model, keras.Model)
-    if isinstance(model, keras.Sequential):
-        # The layers of one that was loaded also know the calls of an earlier build, without its input.
-        copy = keras.models.clone_model(model)
-        copy.set_weights(model.get_weights())
-        model = copy
+    model = flat(model)
     probe = keras.Model(model.inputs[0], [_last_feature_map(model), _logits(model)])
     batch = tf.convert_to_tensor(images)
     indices = tf.convert_to_tensor(class_indices, "int32")

@@ -34,30 +34,46 @@ def models(report: Report) -> Section | None:
         return None
     bounds = [bound for row in report.models if row.interval for bound in row.interval]
     span = (min(bounds), max(bounds)) if bounds else (0.0, 1.0)
-    head = ["model", "accuracy", "95 % interval", "file", "zipped", "latency, 1 image", "agreement"]
-    body = data_table(head, [_model_cells(row, span) for row in report.models])
-    lead = (
-        f"Accuracy on the {report.evaluated_on}. Agreement is the share of images on which a model answers "
-        f"as {report.models[0].name} does; latency is the median, with its spread below."
+    engines = _engines(report.models)
+    balanced = any(row.balanced_accuracy is not None for row in report.models)
+    latencies = [f"latency, {engine}" if engine else "latency, 1 image" for engine in engines]
+    titles = ["balanced"] * balanced + ["agreement", "file", "zipped", *latencies]
+    rows = [_model_cells(row, span, balanced, engines) for row in report.models]
+    body = data_table(["model", "accuracy", "95 % interval", *titles], rows)
+    lead = f"Accuracy on the {report.evaluated_on}. "
+    lead += "Balanced accuracy is the mean of the classes' recalls. " * balanced
+    lead += (
+        f"Agreement is the share of images on which a model answers as {report.models[0].name} does. Latency "
+        "is the median time for one image, with its spread below"
     )
+    lead += "; only times in the same column can be compared." if len(engines) > 1 else "."
     return Section("models", "Models", body, lead)
 
 
-def _model_cells(row: ModelRow, span: tuple[float, float]) -> list[Markup | str]:
+def _engines(rows: Sequence[ModelRow]) -> list[str]:
+    """What ran the models, that of the last one first."""
+    return list(dict.fromkeys(row.engine for row in reversed(rows) if row.latency_ms is not None)) or [""]
+
+
+def _model_cells(
+    row: ModelRow, span: tuple[float, float], balanced: bool, engines: Sequence[str]
+) -> list[Markup | str]:
     note = tag("small", row.note) if row.note else None
     mark = None if row.interval is None else interval_mark(row.accuracy, row.interval, span)
     spread = None
     if row.latency_spread is not None:
         low, high = (significant(value) for value in row.latency_spread)
         spread = tag("small", f"{low}–{high}")
+    latency = join([milliseconds(row.latency_ms), spread])
     return [
         join([row.name, note]),
         percent(row.accuracy),
         join([mark, tag("small", percent_range(row.interval))]) if mark else MISSING,
+        *([percent(row.balanced_accuracy)] if balanced else []),
+        percent(row.agreement),
         bytes_text(row.bytes),
         bytes_text(row.zipped_bytes),
-        join([milliseconds(row.latency_ms), spread]),
-        percent(row.agreement),
+        *(latency if row.engine == engine else MISSING for engine in engines),
     ]
 
 
@@ -74,6 +90,12 @@ def training(report: Report) -> Section | None:
     times = [f"{stage.name} {seconds_text(stage.seconds)}" for stage in stages if stage.seconds is not None]
     if times:
         lead += f" Time spent: {', '.join(times)}."
+    learned = [stage.name for stage in stages if stage.learned_validation]
+    if learned:
+        lead += (
+            f" The classifier had learned from the validation images before {' and '.join(learned)}: their "
+            "validation curves there show how the training went, not how good the model is on new images."
+        )
     return Section("training", "Training", tag("div", charts, class_="columns"), lead)
 
 

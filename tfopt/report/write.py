@@ -1,31 +1,37 @@
 """From a `Report` to one HTML file."""
 
+import logging
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 from tfopt._checks import check_instance
-from tfopt.report import galleries, sections
+from tfopt.report import classes, galleries, sections
 from tfopt.report.content import ModelRow, Report
 from tfopt.report.markup import Markup, tag
 from tfopt.report.numbers import bytes_text, milliseconds, percent, percent_range, seconds_text, significant
-from tfopt.report.page import render, save, tiles
+from tfopt.report.page import Section, render, save, tiles
 
-_ORDER = (
-    sections.models,
-    sections.training,
-    sections.confusion,
-    galleries.mistakes,
-    galleries.data,
-    galleries.embedding,
-    sections.run,
-)
+# Title -> what makes the section.
+_SECTIONS: dict[str, Callable[[Report], Section | None]] = {
+    "Models": sections.models,
+    "Classes": classes.classes,
+    "Training": sections.training,
+    "Confusion": sections.confusion,
+    "Mistakes": galleries.mistakes,
+    "Data": galleries.data,
+    "Map of the images": galleries.embedding,
+    "What was run": sections.run,
+}
+_logger = logging.getLogger(__name__)
 
 
 def write(path: str | os.PathLike[str], report: Report) -> pathlib.Path:
     """Writes a report as one self-contained HTML file and returns its path.
 
     Pictures, charts and style are inside the file: it can be mailed, opened without a network and read
-    in ten years. Sections with nothing to show are left out. It follows the reader's light or dark mode.
+    in ten years. Sections with nothing to show are left out. A section that fails, or that `Report.failed`
+    names, is shown with the reason in its place. It follows the reader's light or dark mode.
 
     Args:
         path: File to write; missing folders are made, an existing file is replaced when the new one is
@@ -43,8 +49,31 @@ def write(path: str | os.PathLike[str], report: Report) -> pathlib.Path:
         'report.html'
     """
     check_instance("report", report, Report)
-    shown = [section for section in (make(report) for make in _ORDER) if section is not None]
+    made = (_section(title, make, report) for title, make in _SECTIONS.items())
+    shown = [section for section in made if section is not None]
     return save(path, render(report.title, report.subtitle, _summary(report), shown))
+
+
+def _section(title: str, make: Callable[[Report], Section | None], report: Report) -> Section | None:
+    """One section, or the reason why it is missing: the rest of the page does not depend on it."""
+    if title in report.failed:
+        return _missing(title, report.failed[title])
+    try:
+        return make(report)
+    except Exception as error:
+        _logger.warning("the report has no section %r: %s", title, error, exc_info=True)
+        return _missing(title, failure_text(error))
+
+
+def _missing(title: str, reason: str) -> Section:
+    lead = "This section could not be made. Models, files and the other sections are not affected."
+    return Section(title.lower().replace(" ", "-"), title, tag("p", reason, class_="failed"), lead)
+
+
+def failure_text(error: Exception) -> str:
+    """What went wrong, in one line: the first of the message, behind the kind of error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _summary(report: Report) -> Markup:
@@ -59,16 +88,18 @@ def headline(report: Report) -> list[tuple[str, str, str]]:
     if report.models:
         first, last = report.models[0], report.models[-1]
         reference = first if len(report.models) > 1 else ModelRow(first.name)
+        rival = _counterpart(report.models) or ModelRow(first.name)
         if last.accuracy is not None:
             note = f"95 % interval {percent_range(last.interval)}" if last.interval else ""
             facts.append((f"Accuracy, {last.name}", percent(last.accuracy), note))
         if last.bytes is not None:
-            facts.append(
-                ("File size", bytes_text(last.bytes), _ratio(reference.bytes, last.bytes, "smaller"))
-            )
+            smaller = _ratio(rival.bytes, last.bytes, f"smaller than {rival.name}")
+            facts.append(("File size", bytes_text(last.bytes), smaller))
         if last.latency_ms is not None:
-            note = _ratio(reference.latency_ms, last.latency_ms, "faster")
-            facts.append(("Latency, one image", milliseconds(last.latency_ms), note))
+            faster = _ratio(rival.latency_ms, last.latency_ms, f"faster than {rival.name}")
+            engine = [last.engine] if last.engine else []
+            notes = [faster or f"{rival.name}: {milliseconds(rival.latency_ms)}"] if rival.latency_ms else []
+            facts.append(("Latency, one image", milliseconds(last.latency_ms), ", ".join([*notes, *engine])))
         if last.agreement is not None and reference is first:
             facts.append(("Agreement", percent(last.agreement), f"same answer as {first.name}"))
     seconds = report.seconds or sum(stage.seconds or 0 for stage in report.stages)
@@ -78,6 +109,11 @@ def headline(report: Report) -> list[tuple[str, str, str]]:
         note = f"{epochs} epoch{'s' * (epochs != 1)} in {stages}" if epochs else ""
         facts.append(("Whole run" if report.seconds else "Training", seconds_text(seconds), note))
     return facts
+
+
+def _counterpart(rows: Sequence[ModelRow]) -> ModelRow | None:
+    """The first row that the last one can fairly be compared with: it was run by the same engine."""
+    return next((row for row in rows[:-1] if row.engine == rows[-1].engine), None)
 
 
 def _ratio(before: float | None, after: float, word: str) -> str:
