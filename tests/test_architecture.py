@@ -24,7 +24,7 @@ LEVELS = [
         "_directions",
     ],
     ["_tfmot", "_batch_norm", "_plot", "_files"],
-    ["schedules", "losses"],
+    ["schedules", "losses", "tasks"],
     ["optimizers", "data", "models", "distribute"],
     ["callbacks"],
     ["compress"],

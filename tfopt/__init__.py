@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         recipes,
         report,
         schedules,
+        tasks,
         tune,
     )
     from tfopt.recipes.config import FinetuneConfig
@@ -35,17 +36,18 @@ __version__ = "0.1.0"
 
 _PARTS = (
     *("callbacks", "compress", "data", "distribute", "losses", "models", "optimizers"),
-    *("recipes", "report", "schedules", "tune"),
+    *("recipes", "report", "schedules", "tasks", "tune"),
 )
 # Every module that registers a class; a test compares them with the source.
 _SERIALIZABLE = (
     *("schedules", "losses", "optimizers", "callbacks", "models.sharpness_aware", "data.reduce"),
     *("distribute.scaling", "compress.binarization", "compress.distillation", "compress.quantization"),
+    "tasks.lessons",
 )
 # Modules that registration needs, by the beginning of their names, and those among them without Keras.
 _NEEDS_KERAS = (
     *("tfopt.schedules", "tfopt.losses", "tfopt.optimizers", "tfopt.callbacks", "tfopt.models"),
-    *("tfopt.compress.", "tfopt.data.reduce", "tfopt.distribute.scaling"),
+    *("tfopt.compress.", "tfopt.data.reduce", "tfopt.distribute.scaling", "tfopt.tasks.lessons"),
     *("tfopt._keras_internals", "tfopt._batch_norm", "tfopt._tfmot"),
 )
 _LIGHT = ("tfopt.compress._data", "tfopt.compress.inspection", "tfopt.compress.tflite_model")
@@ -65,6 +67,7 @@ __all__ = [
     "recipes",
     "report",
     "schedules",
+    "tasks",
     "tune",
 ]
 
