@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from tfopt.data import Augment, load, pipeline
-from tfopt.data.augment import color, draws, geometry, mix, policy
+from tfopt.data.augment import color, geometry, mix, policy, stateless_random
 
 SIZE = 40
 
@@ -190,7 +190,7 @@ def test_erasing_equals_a_box_painted_by_hand():
 
 
 def split_mix(seed, epoch, index, purpose, count):
-    """The draws, computed with Python's integers."""
+    """The stateless_random, computed with Python's integers."""
     mask, gamma = 2**64 - 1, 0x9E3779B97F4A7C15
 
     def output(z):
@@ -207,8 +207,10 @@ def split_mix(seed, epoch, index, purpose, count):
 
 def test_draws_equal_split_mix():
     for seed, epoch, index in ((0, 0, 0), (3, 1, 7), (2**40, 2**33, 2**35)):
-        key = draws.make_key(seed, tf.constant(epoch, tf.int64), tf.constant(index, tf.int64))
-        np.testing.assert_array_equal(draws.uniform(key, 2, 5), split_mix(seed, epoch, index, 2, 5))
+        key = stateless_random.make_key(seed, tf.constant(epoch, tf.int64), tf.constant(index, tf.int64))
+        np.testing.assert_array_equal(
+            stateless_random.uniform(key, 2, 5), split_mix(seed, epoch, index, 2, 5)
+        )
 
 
 def test_geometry_from_draw_to_pixel_equals_scipy():
@@ -330,12 +332,12 @@ def test_images_that_are_all_border(shape, options):
 
 def test_draws_are_uniform_and_independent():
     index = tf.range(20_000, dtype=tf.int64)
-    key = draws.make_key(3, tf.constant(0, tf.int64), index)
-    u = draws.uniform(key, 1, 3).numpy()
+    key = stateless_random.make_key(3, tf.constant(0, tf.int64), index)
+    u = stateless_random.uniform(key, 1, 3).numpy()
     others = [
-        draws.uniform(key, 2, 3),
-        draws.uniform(draws.make_key(3, tf.constant(1, tf.int64), index), 1, 3),
-        draws.uniform(draws.make_key(4, tf.constant(0, tf.int64), index), 1, 3),
+        stateless_random.uniform(key, 2, 3),
+        stateless_random.uniform(stateless_random.make_key(3, tf.constant(1, tf.int64), index), 1, 3),
+        stateless_random.uniform(stateless_random.make_key(4, tf.constant(0, tf.int64), index), 1, 3),
     ]
     assert u.min() >= 0 and u.max() < 1
     for column in u.T:
@@ -343,7 +345,9 @@ def test_draws_are_uniform_and_independent():
     columns = np.concatenate([u, np.roll(u, 1, 0), *[other.numpy() for other in others]], 1)
     correlation = np.corrcoef(columns.T) - np.eye(columns.shape[1])
     assert np.abs(correlation).max() < 0.035
-    one = draws.uniform(draws.make_key(3, tf.constant(0, tf.int64), tf.constant(7, tf.int64)), 1, 3)
+    one = stateless_random.uniform(
+        stateless_random.make_key(3, tf.constant(0, tf.int64), tf.constant(7, tf.int64)), 1, 3
+    )
     np.testing.assert_array_equal(one, u[7])
 
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from tfopt.data.input_pipeline import pipeline
     from tfopt.data.integrity import ImageCheck, check_images
     from tfopt.data.leaks import Leaks, find_leaks
-    from tfopt.data.order import Position
+    from tfopt.data.loading import load
     from tfopt.data.reduce import PCA, embed_2d
-    from tfopt.data.sources import load
+    from tfopt.data.sampler import Position
     from tfopt.data.weighting import class_weights, weighted
 
 __all__ = [
@@ -46,13 +46,13 @@ __getattr__, __dir__ = lazy_names(
         "ImageDataset": "dataset",
         "PCA": "reduce",
         "Leaks": "leaks",
-        "Position": "order",
+        "Position": "sampler",
         "balance": "class_balance",
         "check_images": "integrity",
         "class_weights": "weighting",
         "embed_2d": "reduce",
         "find_leaks": "leaks",
-        "load": "sources",
+        "load": "loading",
         "pipeline": "input_pipeline",
         "ramped_batches": "batching",
         "weighted": "weighting",

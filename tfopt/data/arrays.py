@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tfopt._checks import message
-from tfopt.data.access import InMemory
+from tfopt.data.random_access import InMemory
 from tfopt.data.targets import check_task, check_weights, named_targets
 
 

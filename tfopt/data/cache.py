@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from tfopt._checks import check_choice, check_integer, message
 from tfopt._memory import free_memory
-from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.decode import resize, three_channels
+from tfopt.data.random_access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.stream import Stream, stream_of, target_specs
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._checks import check_choice, check_instance, check_integer, message
-from tfopt.data.access import RandomAccess, random_access_of
+from tfopt.data.random_access import RandomAccess, random_access_of
 
 _METHODS = ("oversample", "undersample", "rejection")
 

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._checks import message
-from tfopt.data.access import RandomAccess, random_access_of
 from tfopt.data.cache import cached, check_image_size
 from tfopt.data.class_balance import balance
 from tfopt.data.fingerprint import fingerprint
+from tfopt.data.random_access import RandomAccess, random_access_of
 
 
 @final

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfopt.data.access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.parquet import Encoded
+from tfopt.data.random_access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.stream import RecordFiles, stream_of
 
 _BLOCK = 2**24  # bytes read at a time

@@ -19,12 +19,12 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from tfopt._checks import check_instance, check_integer, message
-from tfopt.data.access import RandomAccess, is_regression
 from tfopt.data.augment import Augment
 from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
-from tfopt.data.order import Order, Position
+from tfopt.data.random_access import RandomAccess, is_regression
 from tfopt.data.reader import ProgressiveReader, make_reader
+from tfopt.data.sampler import Position, Sampler
 from tfopt.data.stream import Stream
 from tfopt.schedules import BatchSizeSchedule, as_batch_size_schedule
 
@@ -109,20 +109,20 @@ def pipeline(
         _check_ramp(schedule, epochs, drop_remainder, shard, sizes)
         schedule.check_sizes(samples=count * (epochs or 1))
         batch_size = 1
-    order = Order(count, batch_size, shuffle, seed, drop_remainder, shard)
-    readers = [make_reader(source, order, augment, classes) for source in sources]
+    sampler = Sampler(count, batch_size, shuffle, seed, drop_remainder, shard)
+    readers = [make_reader(source, sampler, augment, classes) for source in sources]
     reader = ProgressiveReader(readers, list(sizes)) if len(readers) > 1 else readers[0]
     if epochs is None:
         position = Position(first_epoch)
         batches = _finish(
-            reader.next_epoch(position).apply(tf.data.experimental.assert_cardinality(order.batches))
+            reader.next_epoch(position).apply(tf.data.experimental.assert_cardinality(sampler.batches))
         )
-        batches.position, batches.order = position, order
+        batches.position, batches.sampler = position, sampler
         return batches
     numbers = tf.data.Dataset.range(first_epoch, first_epoch + check_integer("epochs", epochs, minimum=1))
     if len(schedule.sizes) == 1:
         stream = numbers.flat_map(lambda epoch: reader.epoch(epoch, tf.constant(0, tf.int64)))
-        return with_steps_per_epoch(_finish(stream), order.batches * epochs, epochs)
+        return with_steps_per_epoch(_finish(stream), sampler.batches * epochs, epochs)
     examples = numbers.flat_map(lambda epoch: readers[0].examples(epoch, tf.constant(0, tf.int64)))
     stream = readers[0].mixed(batch_by_schedule(examples, schedule))
     return with_steps_per_epoch(_finish(stream), schedule.total_steps(count * epochs), epochs)

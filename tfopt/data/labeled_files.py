@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tfopt.data.access import Files
 from tfopt.data.bit_depth import grey_bits
 from tfopt.data.decode import BadImageError
 from tfopt.data.layout import split_of
+from tfopt.data.random_access import Files
 from tfopt.data.table import Columns, Table, find_columns
 from tfopt.data.table_labels import table_labels
 from tfopt.data.targets import check_task

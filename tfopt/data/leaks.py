@@ -10,11 +10,11 @@ from typing import Any, final
 import numpy as np
 
 from tfopt._checks import check_instance
-from tfopt.data.access import Files, RandomAccess, random_access_of
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.dataset import ImageDataset
 from tfopt.data.decode import BadImageError
 from tfopt.data.duplicates import DECODED, hash_of, same_pictures, thumbnail_of
+from tfopt.data.random_access import Files, RandomAccess, random_access_of
 
 _SHOWN = 3
 _THUMBNAILS = 4096  # held at a time, of those that are compared

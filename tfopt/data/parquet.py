@@ -9,9 +9,9 @@ import numpy as np
 
 from tfopt._checks import message
 from tfopt._optional import require
-from tfopt.data.access import PythonAccess
 from tfopt.data.decode import decode_bytes
 from tfopt.data.layout import split_of
+from tfopt.data.random_access import PythonAccess
 from tfopt.data.targets import named_targets
 from tfopt.data.walk import Walk
 

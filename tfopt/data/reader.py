@@ -9,10 +9,10 @@ from typing import Any, final
 import numpy as np
 import tensorflow as tf
 
-from tfopt.data.access import InMemory, RandomAccess
 from tfopt.data.augment import Augment
-from tfopt.data.order import Order, Position
 from tfopt.data.python_call import call_python
+from tfopt.data.random_access import InMemory, RandomAccess
+from tfopt.data.sampler import Position, Sampler
 from tfopt.data.stream import Stream
 
 # Batches from memory that are made at a time. More would not be faster, since memory is not; and
@@ -21,11 +21,11 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 def make_reader(
-    source: RandomAccess | Stream, order: Order, augment: Augment | None, classes: int | None
+    source: RandomAccess | Stream, sampler: Sampler, augment: Augment | None, classes: int | None
 ) -> "Reader":
     """The reader for a kind of source."""
     kind = StreamReader if isinstance(source, Stream) else IndexReader
-    return kind(source, order, augment, classes)
+    return kind(source, sampler, augment, classes)
 
 
 class Reader(abc.ABC):
@@ -33,20 +33,20 @@ class Reader(abc.ABC):
 
     Args:
         source: The examples, at one size.
-        order: Their order and the size of the batches.
+        sampler: The order of the examples and the size of the batches.
         augment: Changes of the images, or None.
         classes: Number of classes, for mixing.
     """
 
-    def __init__(self, source: Any, order: Order, augment: Augment | None, classes: int | None) -> None:
-        self.source, self.order, self.augment, self.classes = source, order, augment, classes
+    def __init__(self, source: Any, sampler: Sampler, augment: Augment | None, classes: int | None) -> None:
+        self.source, self.sampler, self.augment, self.classes = source, sampler, augment, classes
         self.mixes = augment is not None and augment.mixes
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
         """The batches of an epoch; zeros in front of `first_batch`."""
-        size = self.order.batch_size
+        size = self.sampler.batch_size
         examples = self.examples(epoch, first_batch * size)
-        return self.mixed(examples.batch(size, drop_remainder=self.order.drop_remainder))
+        return self.mixed(examples.batch(size, drop_remainder=self.sampler.drop_remainder))
 
     def next_epoch(self, position: Position) -> tf.data.Dataset:
         """The batches of the epoch at which `position` stands when the iteration begins."""
@@ -67,7 +67,7 @@ class Reader(abc.ABC):
 
         def mix(images: tf.Tensor, labels: tf.Tensor, *more: tf.Tensor) -> Any:
             *weights, epoch, index = more
-            where = {"seed": self.order.seed, "epoch": epoch, "index": index}
+            where = {"seed": self.sampler.seed, "epoch": epoch, "index": index}
             return augment.batch(images, labels, *weights, classes=classes, **where)
 
         return batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
@@ -77,7 +77,7 @@ class Reader(abc.ABC):
         if self.augment is None:
             image = tf.cast(image, tf.float32)
         else:
-            image = self.augment.image(image, seed=self.order.seed, epoch=epoch, index=index)
+            image = self.augment.image(image, seed=self.sampler.seed, epoch=epoch, index=index)
         return (image, *targets, epoch, index) if self.mixes else (image, *targets)
 
     def _zeros(self, targets: Sequence[tf.TensorSpec]) -> tf.data.Dataset:
@@ -108,7 +108,7 @@ class IndexReader(Reader):
         @tf.autograph.experimental.do_not_convert
         def numbers(_: tf.Tensor) -> tf.Tensor:
             found = call_python(taken, [], tf.int64, stateful=True)
-            return tf.ensure_shape(found, [self.order.length, 1])
+            return tf.ensure_shape(found, [self.sampler.length, 1])
 
         return self._batches(tf.data.Dataset.range(1).map(numbers))
 
@@ -116,7 +116,7 @@ class IndexReader(Reader):
         """Reads each place of the epoch."""
         targets = [tf.TensorSpec(values.shape[1:], values.dtype) for values in self.source.targets]
         zeros = self._zeros(targets).repeat(first)
-        return zeros.concatenate(self._read(tf.data.Dataset.range(first, self.order.length), epoch))
+        return zeros.concatenate(self._read(tf.data.Dataset.range(first, self.sampler.length), epoch))
 
     @property
     def _by_batches(self) -> bool:
@@ -124,18 +124,18 @@ class IndexReader(Reader):
 
     def _numbers(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.Tensor:
         """The examples of an epoch in their order [length, 1]; -1 in front of `first_batch`."""
-        places = tf.range(self.order.length, dtype=tf.int64)
-        skipped = places < first_batch * self.order.batch_size
-        return tf.where(skipped, tf.constant(-1, tf.int64), self.order.index(places, epoch))[:, None]
+        places = tf.range(self.sampler.length, dtype=tf.int64)
+        skipped = places < first_batch * self.sampler.batch_size
+        return tf.where(skipped, tf.constant(-1, tf.int64), self.sampler.index(places, epoch))[:, None]
 
     def _batches(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         """Of the numbers of an epoch, as one tensor."""
-        batches = numbers.rebatch(self.order.batch_size, drop_remainder=self.order.drop_remainder)
+        batches = numbers.rebatch(self.sampler.batch_size, drop_remainder=self.sampler.drop_remainder)
         return batches.map(self.source.batch, num_parallel_calls=_THREADS)
 
     def _read(self, places: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
         def read(place: tf.Tensor) -> Any:
-            index = self.order.index(place, epoch)
+            index = self.sampler.index(place, epoch)
             example = self.source.locate(index, epoch)
             targets = self.source.targets_at(example)
             return self._example(self.source.image(example), targets, epoch, index)
@@ -149,17 +149,17 @@ class StreamReader(Reader):
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         """Runs through the records in front of `first` without decoding them."""
-        order = self.order
-        records = self.source.shuffled(order.seed, epoch) if order.shuffle else self.source.stored(None)
-        if order.workers > 1:
-            records = records.enumerate().filter(lambda place, _: order.is_mine(place))
+        sampler = self.sampler
+        records = self.source.shuffled(sampler.seed, epoch) if sampler.shuffle else self.source.stored(None)
+        if sampler.workers > 1:
+            records = records.enumerate().filter(lambda place, _: sampler.is_mine(place))
             records = records.map(lambda _, record: record)
 
         def read(index: tf.Tensor, record: Any) -> Any:
             image, *targets = self.source.read(record)
             return self._example(image, targets, epoch, index)
 
-        records = records.take(order.length).skip(first)
+        records = records.take(sampler.length).skip(first)
         examples = records.map(read, num_parallel_calls=tf.data.AUTOTUNE)
         return self._zeros(self.source.targets).repeat(first).concatenate(examples)
 

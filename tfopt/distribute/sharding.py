@@ -60,14 +60,14 @@ def sharded(
             f"`sharded` needs one input pipeline per process. {type(strategy).__name__} has more."
         )
     try:
-        order, position = pipelines[0].order, pipelines[0].position
+        sampler, position = pipelines[0].sampler, pipelines[0].position
     except AttributeError as error:
         raise TypeError("`make` must return `tfopt.data.pipeline(...)` without `epochs`.") from error
-    _check_union(strategy, order)
+    _check_union(strategy, sampler)
     batches.position = _Position(position, _local_replicas(strategy))
     if strategy.num_replicas_in_sync > 1:
         # Counted in elements, of which a step takes one per local replica: `fit` would wait for more.
-        batches._cardinality = order.batches // _local_replicas(strategy)
+        batches._cardinality = sampler.batches // _local_replicas(strategy)
     return batches
 
 
@@ -82,9 +82,9 @@ class _Position:
         self._position.set(epoch, batch * self._replicas)
 
 
-def _check_union(strategy: tf.distribute.Strategy, order: Any) -> None:
+def _check_union(strategy: tf.distribute.Strategy, sampler: Any) -> None:
     """All workers together: the same settings, and no example twice or, but for a remainder, left out."""
-    own = [order.count, order.batches, order.batch_size, order.seed, int(order.shuffle)]
+    own = [sampler.count, sampler.batches, sampler.batch_size, sampler.seed, int(sampler.shuffle)]
     settings = _over_workers(strategy, tf.constant([own], tf.int64))
     for index, other in enumerate(settings.tolist()):
         if other != own:
@@ -92,13 +92,13 @@ def _check_union(strategy: tf.distribute.Strategy, order: Any) -> None:
                 f"Worker {index} reads other data than this one: (examples, batches, batch size, seed, "
                 f"shuffle) are {tuple(other)} there and {tuple(own)} here."
             )
-    places = tf.range(order.length, dtype=tf.int64)
-    indices = tf.vectorized_map(lambda place: order.index(place, tf.constant(0, tf.int64)), places)
+    places = tf.range(sampler.length, dtype=tf.int64)
+    indices = tf.vectorized_map(lambda place: sampler.index(place, tf.constant(0, tf.int64)), places)
     different = len(np.unique(_over_workers(strategy, indices)))
-    if different != order.length * len(settings):
+    if different != sampler.length * len(settings):
         raise ValueError(
             f"All workers together read {different} different examples in an epoch and not "
-            f"{order.length * len(settings)}. Pass the `shard` that `make` is given on to the pipeline."
+            f"{sampler.length * len(settings)}. Pass the `shard` that `make` is given on to the pipeline."
         )
 
 

@@ -7,7 +7,7 @@ them are wrong for the other classes.
 import numpy as np
 import tensorflow as tf
 
-from tfopt.data.access import random_access_of
+from tfopt.data.random_access import random_access_of
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

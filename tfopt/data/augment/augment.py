@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfopt._checks import check_choice, check_instance, check_integer, check_number, message
 from tfopt.data.augment import mix
-from tfopt.data.augment.draws import make_key, uniform
 from tfopt.data.augment.image import MIX, move, paint
 from tfopt.data.augment.sheet import write_sheet
+from tfopt.data.augment.stateless_random import make_key, uniform
 
 _CHOICES = {
     "flip": ("horizontal", "vertical", "both", None),

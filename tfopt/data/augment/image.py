@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt.data.augment import color, policy
-from tfopt.data.augment.draws import uniform
 from tfopt.data.augment.geometry import Affine, crop, resample, rotation
+from tfopt.data.augment.stateless_random import uniform
 
 # Purposes of the draws of one key. A new kind of change gets a new number, so that the others stay.
 _GEOMETRY, MIX, _COLOR, _BLUR, _ERASE, _POLICY = range(6)

@@ -36,7 +36,7 @@ class Position:
 
 
 @final
-class Order:
+class Sampler:
     """A permutation of the examples for each epoch, one worker's part of it.
 
     Args:

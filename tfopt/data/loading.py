@@ -10,18 +10,18 @@ import numpy as np
 
 from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._optional import require
-from tfopt.data.access import Files, InMemory, RandomAccess
 from tfopt.data.arrays import from_arrays
 from tfopt.data.bit_depth import grey_bits
-from tfopt.data.catalog import from_prepared, from_tfds, prepared_folder
 from tfopt.data.dataset import ImageDataset, image_dataset
 from tfopt.data.decode import BadImageError, decode
 from tfopt.data.folder import Listing, check_no_empty_class, list_folder
 from tfopt.data.labeled_files import from_table
 from tfopt.data.parquet import Encoded, from_parquet, parquet_files
+from tfopt.data.random_access import Files, InMemory, RandomAccess
 from tfopt.data.split import strata, stratified_split
 from tfopt.data.table import ENDINGS, Table, is_frame, read_frame, read_table
 from tfopt.data.targets import check_task
+from tfopt.data.tfds import from_prepared, from_tfds, prepared_folder
 
 _log = logging.getLogger(__name__)
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")

@@ -9,8 +9,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tfopt.data import BadImageError, load
-from tfopt.data.access import random_access_of
 from tfopt.data.decode import decode, resize
+from tfopt.data.random_access import random_access_of
 from tfopt.data.split import stratified_split
 
 
