@@ -1,6 +1,7 @@
 """Rules of the code base, checked on the source: import levels, sizes, forbidden calls."""
 
 import ast
+import functools
 import pathlib
 
 import pytest
@@ -46,10 +47,12 @@ def part(path: pathlib.Path) -> str:
     return path.relative_to(ROOT / "tfopt").parts[0].removesuffix(".py")
 
 
+@functools.cache
 def tree(path: pathlib.Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
+@functools.cache
 def imported_modules(path: pathlib.Path, top_level_only: bool = False) -> list[str]:
     names = []
     nodes = tree(path).body if top_level_only else ast.walk(tree(path))
