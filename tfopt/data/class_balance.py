@@ -1,8 +1,8 @@
-"""Class balance: data sets whose classes have the wanted shares.
+"""Gives each epoch `wanted[c]` examples of class c, drawn from shuffled passes over that class.
 
-Counts are exact, not expected. On data that can be read in any order (`ImageDataset` splits) a balanced
-data set is a rule that says which example stands at which number of an epoch, so nothing is copied and
-`pipeline` shuffles and shards it like any other.
+Counts are exact, not expected values. If examples can be read by index (`ImageDataset` splits), a balanced
+dataset is only a mapping from the position in an epoch to an example: no image is copied, and `pipeline`
+shuffles and shards it like any other dataset.
 """
 
 from collections.abc import Sequence
@@ -24,25 +24,27 @@ def balance(
     target: Sequence[float] | None = None,
     seed: int = 0,
 ) -> tf.data.Dataset:
-    """A data set in which the classes have the wanted shares.
+    """Resamples a dataset so that its classes have the wanted shares.
 
     Args:
-        dataset: Unbatched (image, label). A split of `ImageDataset` is read in any order; any other data
-            set, with integer or soft labels, is read twice: labels first.
-        method: "oversample" repeats examples of rare classes until the largest (relative to its target)
-            is matched, all examples equally often up to one; "undersample" keeps a part of the large
-            classes; "rejection" keeps another part in each epoch of `pipeline` (of a data set that must
-            be read from its beginning: in each pass; its length then varies and is unknown to `fit`).
+        dataset: Unbatched (image, label), with integer or soft labels. Any dataset but a split of
+            `ImageDataset` is read twice: once for its labels, then for the examples.
+        method: "oversample" repeats examples of rare classes until they match the largest class (relative
+            to its target); the repeats of two examples of a class differ by at most one. "undersample"
+            keeps a fixed part of the large classes. "rejection" keeps a different part of them in each
+            epoch of `pipeline`; for a dataset that is no split of `ImageDataset`, the number of examples
+            then varies from pass to pass and is unknown to `fit`.
         target: Share of each class, > 0; None makes them equal.
         seed: Integer >= 0 that decides which examples are repeated or kept.
 
     Returns:
-        A `tf.data.Dataset` of known length (but see "rejection"). With soft labels, whose classes cannot
-        be picked one by one, the summed labels meet the target as well as whole examples allow.
+        A `tf.data.Dataset` of known length, except after "rejection" as said above. An example with a soft
+        label belongs to several classes, so the sums of the labels meet the target only as closely as
+        repeating whole examples allows.
 
     Raises:
-        ValueError: if a class has no examples, or soft labels are so mixed that no weighting of whole
-            examples gives the target.
+        ValueError: If a class has no examples, or if soft labels are so mixed that repeating whole
+            examples cannot reach the target.
 
     Example:
         >>> train = tfopt.data.balance(data.train, "oversample")
@@ -85,13 +87,13 @@ def _check_labels(dataset: Any) -> None:
 
 @final
 class Rebalanced(RandomAccess):
-    """A wanted number of examples of each class: number -> class -> place in a shuffled round of it.
+    """Maps the position in an epoch to a class, and that to an example of a shuffled pass over the class.
 
     Args:
         base: The examples.
-        wanted: Examples of each class in an epoch.
+        wanted: Number of examples of each class in an epoch, int64 [classes].
         seed: Integer >= 0.
-        redraw: Choose anew in each epoch.
+        redraw: Whether each epoch draws other examples.
     """
 
     def __init__(self, base: RandomAccess, wanted: np.ndarray, seed: int, redraw: bool) -> None:
@@ -102,15 +104,15 @@ class Rebalanced(RandomAccess):
 
     @property
     def targets(self) -> tuple[np.ndarray, ...]:
-        """Those of the data set underneath, at whose examples `locate` points."""
+        """The targets of `base`, which `locate` indexes."""
         return self.base.targets
 
     def over(self, base: RandomAccess) -> "Rebalanced":
-        """The same choice of the same examples, read in another way."""
+        """The same selection from another source of the same examples, such as a cache."""
         return Rebalanced(base, self.wanted, self.seed, self.redraw)
 
     def locate(self, number: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        """The example that stands for `number`; each round over a class has its own order."""
+        """Index in `base` of the example at `number`; each pass over a class has its own order."""
         label = tf.gather(tf.constant(self.labels), number)
         rank = number - tf.gather(np.cumsum(self.wanted) - self.wanted, label)
         count = tf.gather(self._counts, label)
@@ -120,11 +122,11 @@ class Rebalanced(RandomAccess):
         return tf.gather(self._members, tf.gather(np.cumsum(self._counts) - self._counts, label) + place)
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
-        """Of the data set underneath."""
+        """The image of an example of `base`."""
         return self.base.image(index)
 
     def array(self, index: int) -> np.ndarray:
-        """Of the data set underneath."""
+        """The image of an example of `base`, as an array."""
         return self.base.array(index)
 
 
@@ -145,9 +147,10 @@ def _wanted(counts: np.ndarray, method: str, target: np.ndarray) -> np.ndarray:
 
 
 def _shares(soft: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """How often each example must come so that the summed labels are proportional to the target.
+    """Weights w_i of the examples for which the weighted sum of the labels y_i is the target.
 
-    They are linear in the label, w_i = r . y_i, with r from sum_i w_i y_i = target.
+    Of all solutions it takes the one that is linear in the labels: w_i = r . y_i, where r solves
+    sum_i (r . y_i) y_i = target.
     """
     shares = soft @ np.linalg.lstsq(soft.T @ soft, target, rcond=None)[0]
     if (shares < -1e-9).any() or not np.allclose(soft.T @ shares, target, atol=1e-6):
@@ -156,7 +159,11 @@ def _shares(soft: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _systematic(expected: np.ndarray, soft: np.ndarray, seed: int) -> np.ndarray:
-    """Whole numbers next to the expected ones, whose sum over each (largest) class is right up to one."""
+    """Rounds expected counts to integers so that the sum over each class is off by less than one.
+
+    Systematic sampling: the cumulative sums are rounded, not the counts. An example belongs to the class
+    with its largest label.
+    """
     copies: np.ndarray = np.zeros(len(expected), np.int64)
     for label in range(soft.shape[1]):
         members = np.random.default_rng([seed, label]).permutation(np.flatnonzero(soft.argmax(1) == label))

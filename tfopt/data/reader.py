@@ -1,4 +1,4 @@
-"""Reads, changes and batches the examples of an epoch, for `pipeline`."""
+"""Reads, augments and batches the examples of one epoch, for `pipeline`."""
 
 import abc
 import functools
@@ -15,8 +15,8 @@ from tfopt.data.random_access import InMemory, RandomAccess
 from tfopt.data.sampler import Position, Sampler
 from tfopt.data.stream import Stream
 
-# Batches from memory that are made at a time. More would not be faster, since memory is not; and
-# autotuning, which finds that out anew in each epoch, sometimes begins one 30 milliseconds late.
+# Parallel calls that gather batches from memory. More do not help, as memory bandwidth is the limit.
+# tf.data.AUTOTUNE finds the same number, but searches for it in every epoch and can delay its start by 30 ms.
 _THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -29,13 +29,13 @@ def make_reader(
 
 
 class Reader(abc.ABC):
-    """The examples of an epoch, in its order.
+    """Yields the examples of an epoch in the order of a sampler.
 
     Args:
-        source: The examples, at one size.
+        source: The examples, resized to one size.
         sampler: The order of the examples and the size of the batches.
-        augment: Changes of the images, or None.
-        classes: Number of classes, for mixing.
+        augment: Augmentation of the images, or None.
+        classes: Number of classes; needed by MixUp and CutMix.
     """
 
     def __init__(self, source: Any, sampler: Sampler, augment: Augment | None, classes: int | None) -> None:
@@ -43,24 +43,24 @@ class Reader(abc.ABC):
         self.mixes = augment is not None and augment.mixes
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-        """The batches of an epoch; zeros in front of `first_batch`."""
+        """The batches of an epoch; those before `first_batch` are zeros."""
         size = self.sampler.batch_size
         examples = self.examples(epoch, first_batch * size)
         return self.mixed(examples.batch(size, drop_remainder=self.sampler.drop_remainder))
 
     def next_epoch(self, position: Position) -> tf.data.Dataset:
-        """The batches of the epoch at which `position` stands when the iteration begins."""
+        """The batches of the epoch that `position` holds when the iteration starts."""
         return tf.data.Dataset.range(1).flat_map(lambda _: self.epoch(*position.take()))
 
     @abc.abstractmethod
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        """(image, label[, weight]) in the order of the epoch, with epoch and index for mixing.
+        """(image, label[, weight]) in the order of the epoch; if batches are mixed, epoch and index follow.
 
-        Zeros stand in front of `first`.
+        Examples before `first` are zeros.
         """
 
     def mixed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """What the model gets of batches of `examples`."""
+        """Applies MixUp or CutMix to batches of `examples`, if the augmentation has them."""
         augment, classes = self.augment, self.classes
         if augment is None or not self.mixes:
             return batches
@@ -73,7 +73,7 @@ class Reader(abc.ABC):
         return batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _example(self, image: tf.Tensor, targets: Any, epoch: tf.Tensor, index: tf.Tensor) -> Any:
-        """Augments one image, and keeps what mixing needs."""
+        """Augments one image; appends (epoch, index) if mixing needs them."""
         if self.augment is None:
             image = tf.cast(image, tf.float32)
         else:
@@ -81,7 +81,7 @@ class Reader(abc.ABC):
         return (image, *targets, epoch, index) if self.mixes else (image, *targets)
 
     def _zeros(self, targets: Sequence[tf.TensorSpec]) -> tf.data.Dataset:
-        """One example of zeros."""
+        """A dataset of one example of zeros, with the structure of `examples`."""
         zeros = tf.zeros((*self.source.image_size, 3)), *(tf.zeros(it.shape, it.dtype) for it in targets)
         number = tf.constant(0, tf.int64)
         return tf.data.Dataset.from_tensors((*zeros, number, number) if self.mixes else zeros)
@@ -89,16 +89,16 @@ class Reader(abc.ABC):
 
 @final
 class IndexReader(Reader):
-    """Of examples that can be read in any order."""
+    """Reads examples by index."""
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-        """Reads whole batches where nothing is to be done for each image alone."""
+        """Gathers whole batches if no image needs work of its own."""
         if not self._by_batches:
             return super().epoch(epoch, first_batch)
         return self._batches(tf.data.Dataset.from_tensors(self._numbers(epoch, first_batch)))
 
     def next_epoch(self, position: Position) -> tf.data.Dataset:
-        """Without a nested data set where that can be, so that an epoch begins at once."""
+        """Avoids a nested dataset where possible, so that an epoch starts at once."""
         if not self._by_batches:
             return super().next_epoch(position)
 
@@ -113,7 +113,7 @@ class IndexReader(Reader):
         return self._batches(tf.data.Dataset.range(1).map(numbers))
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        """Reads each place of the epoch."""
+        """Reads one example after the other."""
         targets = [tf.TensorSpec(values.shape[1:], values.dtype) for values in self.source.targets]
         zeros = self._zeros(targets).repeat(first)
         return zeros.concatenate(self._read(tf.data.Dataset.range(first, self.sampler.length), epoch))
@@ -123,13 +123,13 @@ class IndexReader(Reader):
         return self.augment is None and isinstance(self.source, InMemory)
 
     def _numbers(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.Tensor:
-        """The examples of an epoch in their order [length, 1]; -1 in front of `first_batch`."""
+        """Example indices of an epoch, int64 [length, 1]; -1 for examples before `first_batch`."""
         places = tf.range(self.sampler.length, dtype=tf.int64)
         skipped = places < first_batch * self.sampler.batch_size
         return tf.where(skipped, tf.constant(-1, tf.int64), self.sampler.index(places, epoch))[:, None]
 
     def _batches(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
-        """Of the numbers of an epoch, as one tensor."""
+        """Gathers batches from a dataset of one tensor with the indices of an epoch."""
         batches = numbers.rebatch(self.sampler.batch_size, drop_remainder=self.sampler.drop_remainder)
         return batches.map(self.source.batch, num_parallel_calls=_THREADS)
 
@@ -145,10 +145,10 @@ class IndexReader(Reader):
 
 @final
 class StreamReader(Reader):
-    """Of examples that are read as they are stored; what other workers train on is not decoded."""
+    """Reads examples in the order of their files. Records of other workers are not decoded."""
 
     def examples(self, epoch: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        """Runs through the records in front of `first` without decoding them."""
+        """Skips the records before `first` without decoding them."""
         sampler = self.sampler
         records = self.source.shuffled(sampler.seed, epoch) if sampler.shuffle else self.source.stored(None)
         if sampler.workers > 1:
@@ -166,11 +166,11 @@ class StreamReader(Reader):
 
 @final
 class ProgressiveReader:
-    """Epochs whose images have another size from some epoch on; order and augmentation stay the same.
+    """Changes the image size at given epochs; order and augmentation stay the same.
 
     Args:
-        readers: One for each size, in the order of their epochs.
-        starts: The first epoch of each; the first is 0.
+        readers: One for each size, in the order in which they are used.
+        starts: The first epoch of each reader; starts[0] is 0.
     """
 
     def __init__(self, readers: Sequence[Reader], starts: Sequence[int]) -> None:
@@ -179,7 +179,7 @@ class ProgressiveReader:
     next_epoch = Reader.next_epoch
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
-        """All sizes one after the other, of which all but one are empty."""
+        """Concatenates the epoch at every size; all but the current one are empty."""
         phase = tf.reduce_sum(tf.cast(epoch >= tf.constant(self.starts, tf.int64), tf.int64)) - 1
 
         def batches(number: int, reader: Reader) -> tf.data.Dataset:

@@ -1,4 +1,4 @@
-"""Which example stands at which place of an epoch, and where in the run a pipeline is."""
+"""Maps (position, epoch) to an example index, and tracks where a pipeline is in the run."""
 
 from typing import final
 
@@ -9,11 +9,13 @@ from tfopt._checks import check_integer, message
 
 @final
 class Position:
-    """Where the next iteration of a pipeline begins: variables that are read when it does.
+    """The epoch and batch at which the next iteration over a pipeline starts.
+
+    They are variables, read when an iteration starts, so setting them changes pipelines that exist already.
 
     Attributes:
         epoch: int64 variable, the number of the next epoch.
-        batch: int64 variable, the first batch of it that is not replaced by zeros.
+        batch: int64 variable, the first batch of that epoch to read; earlier batches are zeros.
     """
 
     def __init__(self, epoch: int = 0) -> None:
@@ -22,12 +24,12 @@ class Position:
             self.batch = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def set(self, epoch: int, batch: int = 0) -> None:
-        """Makes the next iteration begin there."""
+        """Starts the next iteration at this batch of this epoch."""
         self.epoch.assign(check_integer("epoch", epoch, minimum=0))
         self.batch.assign(check_integer("batch", batch, minimum=0))
 
     def take(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reads the position and moves on to the next epoch (in a tf function)."""
+        """Returns (epoch, batch) and advances to the start of the next epoch. Call it in a tf.function."""
         epoch, batch = self.epoch.read_value(), self.batch.read_value()
         with tf.control_dependencies([epoch, batch]):
             moved = [self.epoch.assign_add(1), self.batch.assign(0)]
@@ -37,7 +39,7 @@ class Position:
 
 @final
 class Sampler:
-    """A permutation of the examples for each epoch, one worker's part of it.
+    """The order in which one worker reads the examples of each epoch: its share of a permutation.
 
     Args:
         count: Number of examples.
@@ -45,8 +47,8 @@ class Sampler:
         shuffle: Whether the order changes with the epoch.
         seed: Integer >= 0.
         drop_remainder: Leave out a last batch that is not full.
-        shard: (number of this worker, number of workers); with several, the remainder of the global
-            batches is left out so that all workers make the same number of updates.
+        shard: (index of this worker, number of workers). With several workers, the examples that do not
+            fill a global batch are left out, so that all workers make the same number of updates.
     """
 
     def __init__(
@@ -71,11 +73,11 @@ class Sampler:
             raise ValueError(message("batch_size", f"at most {count // self.workers}", batch_size, fix))
 
     def is_mine(self, place: tf.Tensor) -> tf.Tensor:
-        """Whether a place of all workers' epoch is in this worker's part."""
+        """Whether the example at `place`, counted over all workers, belongs to this worker."""
         return place // self.batch_size % self.workers == self.worker
 
     def index(self, place: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        """Number of the example at a place of this worker's part of an epoch."""
+        """Index of the example that this worker reads at `place` of its share of an epoch."""
         batch, row = place // self.batch_size, place % self.batch_size
         place = (batch * self.workers + self.worker) * self.batch_size + row
         if not self.shuffle or self.count == 1:

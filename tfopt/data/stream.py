@@ -1,8 +1,8 @@
-"""Examples that are read as they are stored, for data that is too large for a cache.
+"""Examples that are read in the order of their files, for data that is too large for a cache.
 
-A stream cannot be read in any order, but the order of an epoch is still a pure function of (seed, epoch):
-the files come in another order, several at a time, and a window of records is shuffled. The number of an
-example, by which it is augmented, is its place in the store, whatever the order.
+A stream has no access by index, but the order of an epoch is still a pure function of (seed, epoch): the
+files are permuted, several of them are interleaved, and a window of records is shuffled. Augmentation depends
+on the index of an example in the stored order, so it does not change with the shuffling.
 """
 
 import abc
@@ -18,16 +18,16 @@ from tfopt.data.python_call import call_python
 
 _ATTRIBUTE = "_tfopt_stream"
 _WINDOW_BYTES = 2**28
-_USUAL_BYTES = 100_000  # of a photograph in ImageNet
+_USUAL_BYTES = 100_000  # about the mean size of an ImageNet photograph
 _FILES_AT_ONCE = 16
 
 
 class Stream(abc.ABC):
-    """Numbered records, and how to read an example from one.
+    """Numbered records, and how to decode an example from one.
 
     Attributes:
-        image_size: (height, width) of the examples, or None for their own sizes.
-        targets: dtype and shape of a label, and of a weight if the examples have weights.
+        image_size: (height, width) to which examples are resized; None keeps their own sizes.
+        targets: Specification of the label, then of the weight if the examples have weights.
     """
 
     def __init__(self, count: int, targets: Sequence[tf.TensorSpec]) -> None:
@@ -39,26 +39,27 @@ class Stream(abc.ABC):
         return self.count
 
     def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> "Stream":
-        """The same examples at one size."""
+        """The same examples, resized to `image_size`."""
         other = copy.copy(self)
         other.image_size, other.crop_to_aspect_ratio = image_size, crop_to_aspect_ratio
         return other
 
     @abc.abstractmethod
     def stored(self, mix: Any) -> tf.data.Dataset:
-        """(number, record) as stored, or in an order that follows from the seeds `mix` (int64 [2])."""
+        """(index, record) in the stored order if `mix` is None, else shuffled by seeds `mix` (int64 [2])."""
 
     @abc.abstractmethod
     def read(self, record: Any) -> tuple[tf.Tensor, ...]:
-        """uint8 [height, width, 3] and the targets."""
+        """Decodes a record: uint8 image [height, width, 3], then the targets."""
 
     @abc.abstractmethod
     def record_bytes(self) -> int:
-        """Memory that a record takes, about."""
+        """Approximate bytes of a record in memory."""
 
     def shuffled(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-        """(number, record) in the order of an epoch."""
-        # The seed of the program, which `shuffle` would mix in, must not change the order. 0 is refused.
+        """(index, record) in the order of an epoch."""
+        # `shuffle` mixes in the graph's seed, which `keras.utils.set_random_seed` sets. The order must not
+        # depend on it, so it is fixed here. 0 would mean "no seed".
         tf.compat.v1.get_default_graph().seed = 1
         window = min(max(_WINDOW_BYTES // self.record_bytes(), 1), self.count)
         records = self.stored(tf.stack([tf.constant(seed % 2**63, tf.int64), epoch]))
@@ -66,7 +67,7 @@ class Stream(abc.ABC):
         return records.shuffle(window, seed=shuffle_seed, reshuffle_each_iteration=False)
 
     def as_dataset(self) -> tf.data.Dataset:
-        """Unbatched (image, label[, weight]) as stored, that `pipeline` can read in the order of an epoch."""
+        """Unbatched (image, label[, weight]) in the stored order; `pipeline` recognizes and shuffles it."""
         dataset = self.stored(None).map(lambda _, record: self.read(record), tf.data.AUTOTUNE)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.count))
         setattr(dataset, _ATTRIBUTE, self)
@@ -84,7 +85,7 @@ class Stream(abc.ABC):
 
 
 def target_specs(dataset: tf.data.Dataset) -> list[tf.TensorSpec]:
-    """What follows the image in an element: integers become int64, other numbers float32."""
+    """Specifications of label and weight: an integer label becomes int64, everything else float32."""
     return [
         tf.TensorSpec(spec.shape, tf.int64 if spec.dtype.is_integer and not place else tf.float32)
         for place, spec in enumerate(dataset.element_spec[1:])
@@ -92,20 +93,20 @@ def target_specs(dataset: tf.data.Dataset) -> list[tf.TensorSpec]:
 
 
 def stream_of(dataset: tf.data.Dataset) -> Stream:
-    """What a dataset was made from, or the dataset itself as a stream."""
+    """The stream behind a dataset of `as_dataset`; any other dataset is wrapped in one."""
     return getattr(dataset, _ATTRIBUTE, None) or Elements(dataset)
 
 
 @final
 class Elements(Stream):
-    """Any dataset of (image, label[, weight]) of known cardinality; a window holds resized images."""
+    """A stream over any (image, label[, weight]) dataset of known cardinality; shuffles resized images."""
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
         super().__init__(int(dataset.cardinality()), target_specs(dataset))
         self.dataset = dataset
 
     def stored(self, mix: Any) -> tf.data.Dataset:
-        """As the dataset yields them, whatever the seeds."""
+        """In the order of the dataset; `mix` has no effect."""
 
         def example(image: tf.Tensor, *targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
             cast = (tf.cast(value, spec.dtype) for value, spec in zip(targets, self.targets))
@@ -114,23 +115,23 @@ class Elements(Stream):
         return self.dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE).enumerate()
 
     def read(self, record: Any) -> tuple[tf.Tensor, ...]:
-        """A record is an example."""
+        """Returns the record, which is an example already."""
         return record
 
     def record_bytes(self) -> int:
-        """Of a resized image."""
+        """Bytes of a resized image."""
         height, width = self.image_size or (1, 1)
         return height * width * 3
 
 
 @final
 class RecordFiles(Stream):
-    """Parts of TFRecord files; a window holds undecoded records.
+    """A stream over parts of TFRecord files; shuffles encoded records, which are smaller than images.
 
     Args:
-        files: (path, records to leave out at the beginning, records to read) of each file.
-        parse: Makes (uint8 image, int64 label) of a record.
-        record_bytes: Mean size of a record, or 0 if it is not known.
+        files: (path, records to skip at the start, records to read) of each file.
+        parse: Decodes a record to (uint8 image, int64 label).
+        record_bytes: Mean size of a record in bytes, or 0 if unknown.
     """
 
     def __init__(self, files: Sequence[tuple[str, int, int]], parse: Callable, record_bytes: int) -> None:
@@ -141,7 +142,7 @@ class RecordFiles(Stream):
         self._record_bytes = record_bytes or _USUAL_BYTES
 
     def stored(self, mix: Any) -> tf.data.Dataset:
-        """Without seeds, one file after the other."""
+        """One file after the other if `mix` is None, else files in shuffled order, interleaved."""
         last = len(self.taken) - 1
         files = tf.data.Dataset.range(last + 1)
         if mix is None or last == 0:
