@@ -14,7 +14,7 @@ import numpy as np
 
 from tfopt import distribute, report
 from tfopt.compress import Comparison, TFLiteModel
-from tfopt.data.access import random_access_of
+from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
 from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.setting import Setting
