@@ -34,7 +34,7 @@ from tfopt._tfmot import tfmot
 from tfopt.compress.comparison import interleaved
 from tfopt.distribute import make_strategy
 from tfopt.recipes import FinetuneConfig, stages
-from tfopt.recipes.compress import slimmed, train_pruned, train_slimmed
+from tfopt.recipes.compressing import slimmed, train_pruned, train_slimmed
 from tfopt.recipes.head import train_head
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.setting import Setting

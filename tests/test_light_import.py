@@ -108,7 +108,9 @@ def test_no_module_takes_the_name_of_a_function_that_its_package_shows():
             assert not below & set(importlib.import_module(package).__all__), package
 
 
-@pytest.mark.parametrize("package", ["tfopt", "tfopt.compress", "tfopt.data", "tfopt.distribute"])
+@pytest.mark.parametrize(
+    "package", ["tfopt", "tfopt.compress", "tfopt.data", "tfopt.distribute", "tfopt.models", "tfopt.recipes"]
+)
 def test_lazy_names_are_those_of_all(package):
     module = importlib.import_module(package)
     assert set(module.__all__) <= set(dir(module))

@@ -147,7 +147,7 @@ def test_the_whole_job_leaves_a_verified_file_and_a_report(run):
     kept = keras.models.load_model(output / "model.keras")
     assert all(layer.trainable for layer in kept.layers)
     again = tfopt.FinetuneConfig.from_file(output / "config.json")
-    assert again.sparsity == 0.5 and again == again.resolved(None), "nothing is left open"
+    assert again.sparsity == 0.5 and again.to_dict() == again.resolved(None).to_dict(), "nothing is left open"
     rows = json.loads((output / "comparison.json").read_text())["rows"]
     assert rows[-1]["bytes"] == (output / "model.tflite").stat().st_size
 
@@ -256,7 +256,7 @@ def test_options_resolve_by_the_data():
 @pytest.mark.parametrize(
     "options, word",
     [
-        (dict(model="resnet"), "model"),
+        (dict(model="renset"), "model"),
         (dict(epochs=-1), "epochs"),
         (dict(sparsity=1.0), "sparsity"),
         (dict(learning_rate=float("nan")), "learning_rate"),
@@ -316,7 +316,7 @@ def test_command_line_reports_errors_in_one_line(capsys, tmp_path):
     assert main(["predict", str(tmp_path / "no.keras"), "a.jpg"]) == 1
     with pytest.raises(SystemExit):
         main(["finetune", "--data", "digits", "--epochs", "many"])
-    assert "invalid int value" in capsys.readouterr().err
+    assert "argument --epochs: must be an integer >= 0 or auto, not 'many'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -366,8 +366,7 @@ def test_every_option_is_a_flag(capsys):
     for field in dataclasses.fields(tfopt.FinetuneConfig):
         assert "--" + field.name.replace("_", "-") in text
     words = " ".join(text.split())
-    assert "such as 0.8 (default: none)" in words and "of a MobileNet (default: automatic)" in words
-    assert "training step with XLA (default: automatic)" in words
+    assert "none: no pruning. Default: none." in words and "auto: on a GPU. Default: auto." in words
 
 
 def test_a_sample_has_all_classes_in_proportion_in_every_stretch():

@@ -5,12 +5,9 @@ serializable class is registered as soon as Keras is imported, before or after t
 ``keras.models.load_model`` finds them.
 """
 
-import importlib
+import importlib.util
 import sys
-from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
-
-import wrapt
 
 from tfopt._lazy import lazy_names
 
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
         tune,
     )
     from tfopt.recipes.config import FinetuneConfig
-    from tfopt.recipes.finetune import FinetuneResult, finetune
+    from tfopt.recipes.finetuning import FinetuneResult, finetune
 
 __version__ = "0.1.0"
 
@@ -46,11 +43,14 @@ _SERIALIZABLE = (
 )
 # Modules that registration needs, by the beginning of their names, and those among them without Keras.
 _NEEDS_KERAS = (
-    *("tfopt.schedules", "tfopt.losses", "tfopt.optimizers", "tfopt.callbacks", "tfopt.models"),
+    *("tfopt.schedules", "tfopt.losses", "tfopt.optimizers", "tfopt.callbacks", "tfopt.models."),
     *("tfopt.compress.", "tfopt.data.reduce", "tfopt.distribute.scaling", "tfopt.tasks.lessons"),
     *("tfopt._keras_internals", "tfopt._batch_norm", "tfopt._tfmot"),
 )
-_LIGHT = ("tfopt.compress._data", "tfopt.compress.inspection", "tfopt.compress.tflite_model")
+_LIGHT = (
+    *("tfopt.compress._data", "tfopt.compress.inspection", "tfopt.compress.tflite_model"),
+    "tfopt.models._architectures",
+)
 
 __all__ = [
     "FinetuneConfig",
@@ -76,30 +76,41 @@ __getattr__, __dir__ = lazy_names(
     {
         **dict.fromkeys(_PARTS, ""),
         "FinetuneConfig": "recipes.config",
-        "FinetuneResult": "recipes.finetune",
-        "finetune": "recipes.finetune",
+        "FinetuneResult": "recipes.finetuning",
+        "finetune": "recipes.finetuning",
     },
 )
 
 
-@wrapt.when_imported("keras")
 def _register(keras: Any) -> None:
     """Imports the modules with serializable classes: Keras imports no third-party module when it loads."""
     for module in _SERIALIZABLE:
         importlib.import_module(f"tfopt.{module}")
 
 
-class _KerasFirst(MetaPathFinder):
-    """Imports Keras before the first tfopt module that needs it.
+class _KerasHook:
+    """Finds no module itself: registers our classes when Keras is imported, and imports it in time.
 
-    If such a module imported Keras itself, registration would run in the middle of that import, and fail
-    where it needs the same module.
+    Keras comes before the first tfopt module that needs it. If such a module imported Keras itself,
+    registration would run in the middle of that import, and fail where it needs the same module.
     """
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Finds nothing: Python asks the next finder."""
+    _hooked = False
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        """What Python's other finders find, for Keras with our hook behind it; None leaves it to them."""
         if fullname.startswith(_NEEDS_KERAS) and fullname not in _LIGHT:
             importlib.import_module("keras")
+        if fullname != "keras" or self._hooked:
+            return None
+        self._hooked = True
+        import wrapt  # takes longer to import than tfopt; TensorFlow brings and imports it anyway
+
+        wrapt.register_post_import_hook(_register, "keras")
+        return importlib.util.find_spec("keras")  # asks wrapt's finder, which is now the first
 
 
-sys.meta_path.insert(0, _KerasFirst())
+if "keras" in sys.modules:
+    _register(sys.modules["keras"])
+else:
+    sys.meta_path.insert(0, _KerasHook())

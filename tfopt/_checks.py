@@ -28,7 +28,7 @@ def check_number(
     fix: str = "",
 ) -> float:
     """A finite real number inside the interval, as a float. NaN, infinities and bools are refused."""
-    expected = "a number" + _interval(minimum, maximum, open_minimum, open_maximum)
+    expected = "a number" + interval(minimum, maximum, open_minimum, open_maximum)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(message(name, expected, value, fix))
     number = float(value)
@@ -72,7 +72,13 @@ def check_instance(name: str, value: Any, kinds: type | tuple[type, ...], fix: s
     return value
 
 
-def _interval(minimum: float, maximum: float, open_minimum: bool, open_maximum: bool) -> str:
+def interval(
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    open_minimum: bool = False,
+    open_maximum: bool = False,
+) -> str:
+    """The bounds of a number in words, with a space in front: " >= 0", " in [0, 1)"; "" without bounds."""
     if math.isinf(minimum) and math.isinf(maximum):
         return ""
     if math.isinf(maximum):

@@ -1,12 +1,12 @@
-"""The `tfopt` command: flags to arguments, results to text, errors to one line; one file per command."""
+"""The `tfopt` command: flags to arguments, results to text, errors to one sentence; one file per command."""
 
 import argparse
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
+from tfopt import __version__
 from tfopt.cli import compress, data, doctor, evaluate, finetune, launch, lr_find, predict, search
 
 INTERRUPTED, FAILED = 130, 1
@@ -16,9 +16,7 @@ COMMANDS = (finetune, compress, predict, evaluate, lr_find, search, launch, data
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 after an error, 130 after Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hints about CPU instructions are no news
-    words = sys.argv[1:] if arguments is None else arguments
-    # The other commands' flags come from classes that import Keras, which may be what is broken.
-    parsed = _parser((doctor,) if words[:1] == ["doctor"] else COMMANDS).parse_args(words)
+    parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
@@ -41,14 +39,15 @@ def _what_is_kept(parsed: argparse.Namespace) -> str:
     return f" What is trained is kept; the same command{without} goes on from there."
 
 
-def _parser(modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tfopt",
         description="Train Keras models faster, and ship them smaller.",
         epilog="tfopt COMMAND --help explains a command. Example: tfopt finetune --data photos/",
     )
+    parser.add_argument("--version", action="version", version=f"tfopt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in modules:
+    for module in COMMANDS:
         command = module.add(commands)
         command.add_argument("--verbose", action="store_true", help="log decisions; trace errors")
     return parser

@@ -1,16 +1,14 @@
 """`tfopt compress`: a trained model made small and fast; its flags are the fields of `CompressConfig`."""
 
 import argparse
-import dataclasses
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_fields
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options
+from tfopt.recipes.compress_config import CompressConfig
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The command's flags and help."""
-    from tfopt.recipes.compress_config import CompressConfig
-
     command = commands.add_parser(
         "compress",
         help="a trained model in; a small, fast, verified file and a report out",
@@ -21,16 +19,15 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     command.add_argument("model", metavar="MODEL", help=".keras file")
     command.add_argument("--data", required=True, help=DATA_HELP + "; what the model was trained on")
-    add_fields(command, CompressConfig)
+    add_options(command, CompressConfig)
     command.set_defaults(run=run)
     return command
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Calls `tfopt.recipes.compress`."""
-    from tfopt.recipes import CompressConfig, compress
+    config = CompressConfig(**given_options(parsed, CompressConfig))
+    from tfopt.recipes import compress
 
-    names = {field.name for field in dataclasses.fields(CompressConfig)}
-    given = {name: value for name, value in vars(parsed).items() if name in names}
-    compress(parsed.model, parsed.data, CompressConfig(**given))
+    compress(parsed.model, parsed.data, config)
     return 0

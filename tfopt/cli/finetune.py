@@ -1,16 +1,14 @@
 """`tfopt finetune`: the main job; its flags are the fields of `FinetuneConfig`."""
 
 import argparse
-import dataclasses
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_fields
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options
+from tfopt.recipes.config import FinetuneConfig
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The command's flags and help."""
-    from tfopt.recipes.config import FinetuneConfig
-
     command = commands.add_parser(
         "finetune",
         help="a folder of images in; a trained, compressed, verified model and a report out",
@@ -21,21 +19,17 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--data", required=True, help=DATA_HELP)
     command.add_argument("--config", metavar="FILE", help="JSON file of options; flags replace its values")
     command.add_argument("--autotune", action="store_true", help="first measure how it trains fastest here")
-    add_fields(command, FinetuneConfig)
+    add_options(command, FinetuneConfig)
     command.set_defaults(run=run)
     return command
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
+    given = given_options(parsed, FinetuneConfig)
+    config = FinetuneConfig.from_file(parsed.config, **given) if parsed.config else FinetuneConfig(**given)
     import tfopt
 
-    names = {field.name for field in dataclasses.fields(tfopt.FinetuneConfig)}
-    given = {name: value for name, value in vars(parsed).items() if name in names}
-    if parsed.config:
-        config = tfopt.FinetuneConfig.from_file(parsed.config, **given)
-    else:
-        config = tfopt.FinetuneConfig(**given)
     if parsed.autotune:
         config, found = tfopt.tune.autotune(parsed.data, config)
         print(found.summary())

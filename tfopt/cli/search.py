@@ -1,16 +1,14 @@
 """`tfopt search`: better settings of `tfopt finetune`, found by trying them."""
 
 import argparse
-import dataclasses
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_fields
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options
+from tfopt.recipes.config import FinetuneConfig
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The command's flags and help."""
-    from tfopt.recipes.config import FinetuneConfig
-
     command = commands.add_parser(
         "search",
         help="which settings of finetune suit these images best?",
@@ -39,22 +37,21 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     command.add_argument("--trials", type=int, default=20, help="most trials (default: 20)")
     command.add_argument("--seconds", type=float, help="no new trial after this time")
-    add_fields(command, FinetuneConfig)
+    add_options(command, FinetuneConfig)
     command.set_defaults(run=run, output="runs/search")
     return command
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Runs the search and prints the best trials."""
+    given = given_options(parsed, FinetuneConfig)
+    given.pop("output")
+    config = FinetuneConfig.from_file(parsed.config, **given) if parsed.config else FinetuneConfig(**given)
     from rich.console import Console
 
-    from tfopt.recipes.config import FinetuneConfig
     from tfopt.tune import Objective, search
     from tfopt.tune.space import read_space
 
-    names = {field.name for field in dataclasses.fields(FinetuneConfig)} - {"output", "overwrite"}
-    given = {name: value for name, value in vars(parsed).items() if name in names}
-    config = FinetuneConfig.from_file(parsed.config, **given) if parsed.config else FinetuneConfig(**given)
     result = search(
         parsed.data,
         read_space(parsed.space) if parsed.space else None,

@@ -1,9 +1,24 @@
 """Efficient networks, and wrappers around a model's training step."""
 
-from tfopt.models._backbones import backbone
-from tfopt.models._image_model import image_model
-from tfopt.models.mobilenet import mobilenet
-from tfopt.models.sharpness_aware import SharpnessAware
-from tfopt.models.squeezenet import squeezenet
+from typing import TYPE_CHECKING
+
+from tfopt._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tfopt.models._backbones import backbone
+    from tfopt.models._classifiers import mobilenet, squeezenet
+    from tfopt.models._image_model import image_model
+    from tfopt.models.sharpness_aware import SharpnessAware
 
 __all__ = ["SharpnessAware", "backbone", "image_model", "mobilenet", "squeezenet"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "SharpnessAware": "sharpness_aware",
+        "backbone": "_backbones",
+        "image_model": "_image_model",
+        "mobilenet": "_classifiers",
+        "squeezenet": "_classifiers",
+    },
+)

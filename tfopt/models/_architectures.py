@@ -88,22 +88,26 @@ MOBILENETS = ("mobilenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_l
 _SPELLINGS = {name.replace("_", ""): row for name, row in ARCHITECTURES.items()}
 
 
-def find(name: str) -> Architecture:
+def find(name: str, argument: str = "name") -> Architecture:
     """The network of a name; "EfficientNetB0" and "efficientnet-b0" are also understood.
+
+    Args:
+        name: The name.
+        argument: What an error calls it.
 
     Raises:
         TypeError: If `name` is no string.
         ValueError: If there is no such network; the message names the nearest ones.
     """
     if not isinstance(name, str):
-        raise TypeError(_checks.message("name", "the name of a network", name))
+        raise TypeError(_checks.message(argument, "the name of a network", name))
     spelling = re.sub(r"[^a-z0-9]", "", name.lower())
     if spelling in _SPELLINGS:
         return _SPELLINGS[spelling]
     near = [_SPELLINGS[found].name for found in difflib.get_close_matches(spelling, _SPELLINGS, 4, 0.5)]
     advice = f"Did you mean {', '.join(near)}? " if near else ""
     advice += "`tfopt models` lists all of them."
-    raise ValueError(_checks.message("name", "the name of a network", name, advice))
+    raise ValueError(_checks.message(argument, "the name of a network", name, advice))
 
 
 def downloaded(name: str) -> bool:

@@ -1,11 +1,16 @@
 """One call for a whole job: fine-tune, compress, evaluate, predict."""
 
-from tfopt.recipes.compress import CompressResult, compress
-from tfopt.recipes.compress_config import CompressConfig
-from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.evaluate import evaluate
-from tfopt.recipes.finetune import FinetuneResult, finetune
-from tfopt.recipes.predict import Prediction, predict
+from typing import TYPE_CHECKING
+
+from tfopt._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tfopt.recipes.compress_config import CompressConfig
+    from tfopt.recipes.compressing import CompressResult, compress
+    from tfopt.recipes.config import FinetuneConfig
+    from tfopt.recipes.evaluating import evaluate
+    from tfopt.recipes.finetuning import FinetuneResult, finetune
+    from tfopt.recipes.predicting import Prediction, predict
 
 __all__ = [
     "CompressConfig",
@@ -18,3 +23,18 @@ __all__ = [
     "finetune",
     "predict",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "CompressConfig": "compress_config",
+        "CompressResult": "compressing",
+        "FinetuneConfig": "config",
+        "FinetuneResult": "finetuning",
+        "Prediction": "predicting",
+        "compress": "compressing",
+        "evaluate": "evaluating",
+        "finetune": "finetuning",
+        "predict": "predicting",
+    },
+)

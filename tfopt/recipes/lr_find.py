@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfopt import callbacks, data, optimizers
 from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.stages import LOWEST_MULTIPLIER, freeze_below, rule_of
 
 
@@ -59,20 +60,20 @@ def second_stage(source: Any, config: FinetuneConfig) -> tuple[keras.Model, tf.d
     """The compiled model and the batches of the second stage of `finetune`, for measurements."""
     images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
     height, width = images.train.element_spec[0].shape[:2]
-    config = config.resolved(None if height is None else (height, width))
+    resolved = config.resolved(None if height is None else (height, width))
     classes = len(images.class_names)
     batches = data.pipeline(
         images.train,
-        config.batch_size,
-        image_size=config.image_size,
-        augment=config.augment,
-        seed=config.seed,
+        resolved.batch_size,
+        image_size=resolved.image_size,
+        augment=resolved.augment,
+        seed=resolved.seed,
         classes=classes,
     )
-    return _compiled(config, classes), _one_hot(batches, classes)
+    return _compiled(resolved, classes), _one_hot(batches, classes)
 
 
-def _compiled(config: FinetuneConfig, classes: int) -> keras.Model:
+def _compiled(config: ResolvedConfig, classes: int) -> keras.Model:
     model = config.build_model(classes)
     if config.pretrained:
         freeze_below(model, config.unfreeze)

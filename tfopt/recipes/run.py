@@ -16,6 +16,7 @@ from tfopt._files import write_text
 from tfopt._keras_internals import leaf_layers
 from tfopt.recipes import stages
 from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
 from tfopt.recipes.setting import Setting
 
@@ -131,12 +132,12 @@ def open_images(source: Any, config: FinetuneConfig) -> data.ImageDataset:
     return images
 
 
-def load_images(source: Any, config: FinetuneConfig) -> tuple[data.ImageDataset, FinetuneConfig]:
+def load_images(source: Any, config: FinetuneConfig) -> tuple[data.ImageDataset, ResolvedConfig]:
     """The images at the model's size, and the options with nothing left open."""
     images = open_images(source, config)
     height, width = images.train.element_spec[0].shape[:2]
-    config = config.resolved(None if height is None else (height, width))
-    return images.resized(config.image_size), config
+    resolved = config.resolved(None if height is None else (height, width))
+    return images.resized(resolved.image_size), resolved
 
 
 def counts_text(images: data.ImageDataset) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfopt import data
-from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.sampling import sampled
 
 SAMPLED_BATCHES = 16
@@ -28,7 +28,7 @@ class Setting:
         checkpoints: Stage -> folder for what it needs to go on after an interruption; None keeps nothing.
     """
 
-    config: FinetuneConfig
+    config: ResolvedConfig
     images: data.ImageDataset
     strategy: tf.distribute.Strategy
     progress: ConsoleProgress
@@ -85,7 +85,7 @@ class Setting:
         finished = batches  # as it is where MixUp and CutMix gave soft labels
         if not batches.element_spec[1].dtype.is_floating:
             finished = batches.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
-        if self.config.data_threads is not None:
+        if self.config.data_threads != "auto":
             options = tf.data.Options()
             options.threading.private_threadpool_size = self.config.data_threads
             finished = finished.with_options(options)

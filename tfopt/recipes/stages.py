@@ -9,9 +9,9 @@ from tfopt import _batch_norm, callbacks, compress, optimizers, schedules
 from tfopt._keras_internals import leaf_layers
 from tfopt.models.precision import in_precision
 from tfopt.recipes.best import KeepBest
-from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.head import History, refit_head
 from tfopt.recipes.progress import BatchProgress
+from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.setting import Setting
 
 LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
@@ -144,7 +144,7 @@ def fit(
             optimizer,
             keras.losses.CategoricalCrossentropy(label_smoothing=setting.config.label_smoothing),
             metrics=["accuracy"],
-            jit_compile="auto" if setting.config.jit_compile is None else setting.config.jit_compile,
+            jit_compile=setting.config.jit_compile,
             steps_per_execution=setting.config.steps_per_execution,
         )
     best = None
@@ -178,7 +178,7 @@ def fit(
 
 
 def optimizer_of(
-    config: FinetuneConfig, peak: float, batches: int, groups: Sequence[optimizers.Group], growth: int = 1
+    config: ResolvedConfig, peak: float, batches: int, groups: Sequence[optimizers.Group], growth: int = 1
 ) -> tuple[keras.optimizers.Optimizer, list[keras.callbacks.Callback]]:
     """The optimizer that the options name, and the callback that goes with it if its batches grow.
 
@@ -204,7 +204,7 @@ def optimizer_of(
     return accumulation, [callbacks.BatchSizeRamp(ramp)]
 
 
-def rate_of(config: FinetuneConfig, peak: float, updates: int) -> Any:
+def rate_of(config: ResolvedConfig, peak: float, updates: int) -> Any:
     """Warm-up to the peak, then the schedule."""
     decays = {
         "cosine": keras.optimizers.schedules.CosineDecay(peak, updates),
@@ -215,7 +215,7 @@ def rate_of(config: FinetuneConfig, peak: float, updates: int) -> Any:
     return schedules.Warmup(decay, max(1, int(config.warmup * updates))) if config.warmup else decay
 
 
-def rule_of(config: FinetuneConfig, rate: Any) -> keras.optimizers.Optimizer:
+def rule_of(config: ResolvedConfig, rate: Any) -> keras.optimizers.Optimizer:
     """The rule of the updates that the options name."""
     if config.optimizer == "sgd":
         return optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)

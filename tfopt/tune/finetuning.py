@@ -12,7 +12,7 @@ from rich.console import Console
 from tfopt._checks import check_choice, message
 from tfopt.data import ImageDataset, load
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.finetune import finetune
+from tfopt.recipes.finetuning import finetune
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune.journal import Trial
 from tfopt.tune.space import Range, Space

@@ -107,7 +107,7 @@ def search(
     start = None
     if evaluate is None:
         check_metrics((wanted.metric, *wanted.trade_off))
-        if fixed.threads is not None:
+        if fixed.threads != "auto":
             set_threads(fixed.threads)  # before TensorFlow starts, which loading does
         images = held_back(data, fixed)
         checked = check_settings(check_space(default_space(fixed, images) if space is None else space))

@@ -81,21 +81,23 @@ def finetune(
     """
     started = time.perf_counter()
     config = dataclasses.replace(config or FinetuneConfig(), **overrides)
-    strategy = distribute.make_strategy(config.strategy, threads=config.threads)
+    strategy = distribute.make_strategy(
+        config.strategy, threads=None if config.threads == "auto" else config.threads
+    )
     progress = progress or ConsoleProgress()
     check_output(pathlib.Path(config.output), source_of(data))
     stored = open_images(data, config)
-    images, config = load_images(stored, config)
-    keras.utils.set_random_seed(config.seed)
+    images, resolved = load_images(stored, config)
+    keras.utils.set_random_seed(resolved.seed)
     with strategy.scope():  # before `overwrite` deletes anything: the weights may be missing or may not fit
-        start = config.build_model(len(images.class_names))
-    weights = [config.weights] if config.weights not in (None, "imagenet") else []
-    given = [config.model] if isinstance(config.model, keras.Model) else weights
-    same = identity(config.to_dict(), stored, given)
-    options = {"data": stored.source, **config.to_dict()}
-    with RunFolder(config.output, same, config.overwrite, weights) as folder:
+        start = resolved.build_model(len(images.class_names))
+    weights = [resolved.weights] if resolved.weights not in (None, "imagenet") else []
+    given = [resolved.model] if isinstance(resolved.model, keras.Model) else weights
+    same = identity(resolved.to_dict(), stored, given)
+    options = {"data": stored.source, **resolved.to_dict()}
+    with RunFolder(resolved.output, same, resolved.overwrite, weights) as folder:
         write_text(folder.writing("config.json"), json.dumps(options, indent=1))
-        setting = Setting(config, images, strategy, progress, folder.checkpoints)
+        setting = Setting(resolved, images, strategy, progress, folder.checkpoints)
         progress.say(counts_text(images))
         run = Run(folder, setting)
         model, quantized = _train(run, start)

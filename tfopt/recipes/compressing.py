@@ -127,7 +127,8 @@ def _shrink(run: Run, config: CompressConfig, path: pathlib.Path) -> keras.Model
     make: Callable[[], keras.Model] = start
     if config.keep is not None:
         shrink = partial(slimmed, start, run.setting, config.keep)
-        train = partial(train_slimmed, teacher, epochs=config.slim_epochs)
+        epochs = None if config.slim_epochs == "auto" else config.slim_epochs
+        train = partial(train_slimmed, teacher, epochs=epochs)
         make = run.stage("slimming", shrink, train)
     if config.sparsity:
         make = run.stage("pruning", make, partial(train_pruned, teacher, config.sparsity))

@@ -1,14 +1,12 @@
-"""MobileNet V1, V2 and V3 with their preprocessing inside: pixels in, class probabilities out."""
+"""MobileNets and SqueezeNet as classifiers: pixels in, class probabilities out."""
 
 import pathlib
 
 import keras
 
 from tfopt import _checks
-from tfopt.models import _architectures, _backbones
+from tfopt.models import _architectures
 from tfopt.models._image_model import image_model
-
-NAMES = _architectures.MOBILENETS
 
 
 def mobilenet(
@@ -60,7 +58,7 @@ def mobilenet(
         Sandler et al., "MobileNetV2", CVPR 2018. arXiv:1801.04381
         Howard et al., "Searching for MobileNetV3", ICCV 2019. arXiv:1905.02244
     """
-    _checks.check_choice("name", name, NAMES)
+    _checks.check_choice("name", name, _architectures.MOBILENETS)
     _checks.check_integer("classes", classes, minimum=2)
     return image_model(
         name,
@@ -73,6 +71,33 @@ def mobilenet(
     )
 
 
-def image_shape(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Checks an image size and returns it as (height, width) in pixels."""
-    return _backbones.checked_size(image_size)
+def squeezenet(
+    classes: int = 1000, *, image_size: int | tuple[int, int] = 224, dropout: float = 0.5
+) -> keras.Model:
+    """Builds SqueezeNet 1.1, a classifier of 0.7 million parameters before its last layer.
+
+    Use it where the file must be small and depthwise convolutions are slow; a MobileNet of the same
+    size is more accurate nearly everywhere else.
+
+    Args:
+        classes: Number of classes, >= 2.
+        image_size: Height and width in pixels, or one number for both; >= 32.
+        dropout: Share dropped before the last convolution in training, in [0, 1).
+
+    Returns:
+        A `keras.Model` from float32 `[batch, height, width, 3]` in [0, 255] to `[batch, classes]`.
+
+    Raises:
+        ValueError: If an argument is out of its bounds.
+
+    Example:
+        >>> tfopt.models.squeezenet(classes=10, image_size=64).count_params()
+        727626
+
+    Differs from: the authors' Caffe network, in same-padding of the first convolution and poolings.
+
+    References:
+        Iandola et al., "SqueezeNet", 2016. arXiv:1602.07360 (version 1.1 of the authors' repository)
+    """
+    _checks.check_integer("classes", classes, minimum=2)
+    return image_model("squeezenet", classes, image_size=image_size, dropout=dropout)
