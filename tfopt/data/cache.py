@@ -1,4 +1,4 @@
-"""Reads every example once, resized, into memory or into a temporary file, whichever it fits."""
+"""Decodes and resizes every example once, into memory or into a temporary file."""
 
 import functools
 import logging
@@ -23,7 +23,7 @@ from tfopt.data.stream import Stream, stream_of, target_specs
 
 _log = logging.getLogger(__name__)
 _ALIGNMENT = 64  # bytes
-_TOGETHER = 16  # images that a thread takes at a time
+_TOGETHER = 16  # images per task of a thread
 
 
 def check_image_size(image_size: Any) -> tuple[int, int]:
@@ -43,20 +43,22 @@ def cached(
     crop_to_aspect_ratio: bool = False,
     directory: str | None = None,
 ) -> RandomAccess | Stream:
-    """The examples of an unbatched dataset at one size, readable in any order unless that is too large.
+    """Resizes the examples of an unbatched dataset to one size and caches them, with random access by index.
+
+    Without a cache, only image files keep random access; other datasets become a stream.
 
     Args:
         dataset: (image, label[, weight]), unbatched and finite.
         image_size: (height, width).
-        cache: "memory", "disk" (a temporary file, removed when it is no longer used), None (read and
-            resize at every access), or "auto": memory if the pixels take less than a quarter of the
-            memory that is free, else disk if they take less than a quarter of the free disk, else None.
-        crop_to_aspect_ratio: Cut the middle instead of stretching.
-        directory: Where the file of "disk" goes; None is the system's temporary folder.
+        cache: "memory"; "disk" (a temporary file, removed when it is no longer used); None (decode and
+            resize at every access); or "auto": memory if the pixels need less than a quarter of the free
+            memory, else disk if they need less than a quarter of the free disk, else None.
+        crop_to_aspect_ratio: Crop the center instead of stretching.
+        directory: Folder for the file of "disk"; None is the system's temporary folder.
 
     Raises:
-        ValueError: if the dataset is infinite.
-        BadImageError: names a file that cannot be decoded.
+        ValueError: If the dataset is infinite.
+        BadImageError: If a file cannot be decoded; it names the file.
     """
     check_choice("cache", cache, ("auto", "memory", "disk", None))
     source = random_access_of(dataset)
@@ -116,7 +118,7 @@ def _read(
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Uninitialised uint8 values where TensorFlow can use them in place."""
+    """An uninitialized uint8 array, aligned so that TensorFlow can use its memory without a copy."""
     size = math.prod(shape)
     memory: np.ndarray = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
@@ -124,7 +126,7 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _shared(images: np.ndarray) -> tf.Tensor:
-    """A tensor of what `_aligned` made; a copy would take as much memory again, and a third of the time."""
+    """A tensor on the memory of `_aligned`. A copy would double the memory and add a third to the time."""
     return tf.experimental.dlpack.from_dlpack(images.__dlpack__()) if images.size else tf.constant(images)
 
 
@@ -143,7 +145,7 @@ def _temporary_file(shape: tuple[int, ...], directory: str | None) -> np.memmap:
     size = max(math.prod(shape), 1)
     handle, path = tempfile.mkstemp(prefix="tfopt-", suffix=".uint8", dir=directory)
     try:
-        if hasattr(os, "posix_fallocate"):  # else, a disk that becomes full ends the process: SIGBUS
+        if hasattr(os, "posix_fallocate"):  # otherwise a full disk ends the process by SIGBUS
             os.posix_fallocate(handle, 0, size)
     except OSError as error:
         os.unlink(path)
@@ -155,7 +157,7 @@ def _temporary_file(shape: tuple[int, ...], directory: str | None) -> np.memmap:
     finally:
         os.close(handle)
     images = np.memmap(path, np.uint8, "r+", shape=shape)
-    if os.name == "posix":  # a file without a name is freed with its process, however that ends
+    if os.name == "posix":  # the kernel frees an unlinked file when the process ends, even by a kill
         os.unlink(path)
     else:
         weakref.finalize(images, os.unlink, path)
@@ -178,7 +180,7 @@ def _choose(needed: int, directory: str | None) -> str | None:
 
 
 def _limit_of_files() -> float:
-    """Bytes that a file of this process may have (`ulimit -f`)."""
+    """The largest file, in bytes, that this process may write (`ulimit -f`)."""
     try:
         import resource
     except ImportError:  # Windows

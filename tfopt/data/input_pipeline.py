@@ -1,16 +1,14 @@
-"""`pipeline`: batches in an order, and with an augmentation, that depend on (seed, epoch, index) only.
+"""`pipeline`: batches whose order and augmentation depend on (seed, epoch, index) only.
 
-The order is a permutation computed by `tf.random.experimental.index_shuffle`, so any place of any epoch
-can be reached without running through what comes before. The batches carry their position::
+The order is a permutation computed by `tf.random.experimental.index_shuffle`, so any batch of any epoch can
+be reached without reading the ones before it. The batches carry their position::
 
     batches = tfopt.data.pipeline(data.train, 32, image_size=224)
     batches.position.set(epoch=3, batch=17)     # what the next iteration yields
 
-Each iteration takes the epoch in `position` and moves it on by one; `fit` iterates once per epoch (and
-may look at a first batch before the first epoch, so whoever needs exact epochs sets them in
-`on_epoch_begin`, where `fit` has not begun to iterate). The batches in front of `batch` come as zeros,
-without reading an image, so that the number of batches stays the same: whoever resumes inside an epoch
-lets them pass untrained.
+Each iteration yields the epoch in `position`, then advances it. `fit` may peek at a batch before epoch 0, so
+set exact epochs in `on_epoch_begin`. Batches before `position.batch` are zeros and read no image, so the
+number of batches stays the same; skip them when you resume inside an epoch.
 """
 
 from collections.abc import Mapping
@@ -55,36 +53,36 @@ def pipeline(
     Args:
         dataset: Unbatched (image, label) or (image, label, weight), such as `ImageDataset.train`. A label is
             an integer, or a vector: soft or several labels, or targets of a regression. Folders, arrays and
-            what is cached are read in any order. Anything else without a cache (a TFDS name too large for
-            one) is streamed: its files come in another order in each epoch and a window of 256 MB is
-            shuffled, reproducibly.
-        batch_size: Images per batch, >= 1, or a schedule of `tfopt.schedules` (with `epochs`; see
-            `ramped_batches`). Even if `augment` mixes images.
-        image_size: (height, width) or one number. May be left out if all images share a size. A dict
-            {epoch: size} trains on small images first, {0: 128, 10: 224}: the model must take images of any
-            size, and with XLA each size compiles once. Each size has its own cache.
-        augment: Changes of the images; None leaves them as they are.
+            cached data are shuffled completely. Anything else without a cache (a TFDS name too large for
+            one) is streamed: each epoch shuffles the files and a window of 256 MB, reproducibly.
+        batch_size: Images per batch, >= 1, or a schedule of `tfopt.schedules` (needs `epochs`; see
+            `ramped_batches`). It must be even if `augment` mixes images.
+        image_size: (height, width) or one number. Optional if all images have one size. A dict
+            {epoch: size}, such as {0: 128, 10: 224}, trains on small images first: the model must take
+            images of any size, and XLA compiles once for each size. Each size has its own cache.
+        augment: Augmentation of the images; None does not change them.
         shuffle: A new order in each epoch; False keeps the order of the dataset.
         seed: Integer >= 0; decides the order and the augmentation.
-        epochs: None gives a dataset that yields one epoch at each iteration, each time the next. A number
-            gives one finite stream of that many epochs, for `fit(steps_per_epoch=...)` or for reading
-            several augmented views.
+        epochs: None gives a dataset that yields one epoch per iteration, each time the next one. A number
+            gives one finite stream of that many epochs, for `fit(steps_per_epoch=...)` or to read several
+            augmented views.
         first_epoch: Number of the first epoch, >= 0.
         cache: "memory" or "disk" (a temporary file) keep the resized images as uint8; None decodes at every
             access; "auto" takes the first that fits into a quarter of the free memory (of the container, if
             it has a limit) or of the free disk, else None.
-        crop_to_aspect_ratio: Cut the middle of the images instead of stretching them.
+        crop_to_aspect_ratio: Crop the center of the images instead of stretching them.
         classes: Number of classes; needed if `augment` mixes images with integer labels.
         drop_remainder: Leave out the last batch if it is smaller.
-        shard: (number of this worker, number of workers). Each takes its part of every global batch of
-            `batch_size` times the workers; the remainder is left out.
+        shard: (index of this worker, number of workers). A global batch has `batch_size` images of each
+            worker; examples that do not fill a global batch are left out.
 
     Returns:
-        A `tf.data.Dataset`. With `epochs=None` it has a `position` (see the module's text).
+        A `tf.data.Dataset`. With `epochs=None` it has an attribute `position`: call
+        `position.set(epoch, batch)` to choose where the next iteration starts.
 
     Raises:
-        ValueError: for a value outside the bounds above.
-        BadImageError: names a file that cannot be decoded, while caching.
+        ValueError: If a value is outside the bounds above.
+        BadImageError: If a file cannot be decoded while caching; it names the file.
 
     Example:
         >>> batches = tfopt.data.pipeline(data.train, 32, image_size=32, augment=Augment(shift=0.1))

@@ -1,8 +1,8 @@
-"""Examples that can be read in any order: in memory, on disk, or as image files.
+"""Data sources with random access by index: in memory, in a memory-mapped file, or as image files.
 
-The order of `pipeline` is a pure function of (seed, epoch, position), so it must be able to read example
-number 731 without reading the others. tf.data cannot in general; these three can. A dataset made by
-`as_dataset` remembers what it was made from, and `pipeline` asks with `random_access_of`.
+The order of `pipeline` is a pure function of (seed, epoch, position), so it must be able to read example 731
+without reading the ones before it. A `tf.data.Dataset` cannot do that in general. A dataset made by
+`as_dataset` therefore keeps a reference to its source, which `pipeline` asks for with `random_access_of`.
 """
 
 import abc
@@ -20,14 +20,14 @@ _ATTRIBUTE = "_tfopt_random_access"
 
 
 class RandomAccess(abc.ABC):
-    """Images and labels that can be read by number, inside a tf function.
+    """Images and labels that can be read by index, also inside a tf.function.
 
     Attributes:
         labels: int64 [examples] for classes; float32 [examples, classes] for soft or several labels;
             float32 [examples, targets] for numbers.
-        image_size: (height, width) if all images share it, else None.
-        weights: float32 [examples], how much each example counts in the loss, or None if all count alike.
-        regression: Whether the labels are targets of a regression.
+        image_size: (height, width) if all images have this size, else None.
+        weights: Sample weights, float32 [examples], or None.
+        regression: Whether the labels are the targets of a regression.
         paths: File of each example, as `os.fsdecode` takes it, or None if they do not come from files.
     """
 
@@ -47,7 +47,7 @@ class RandomAccess(abc.ABC):
 
     @abc.abstractmethod
     def image(self, index: tf.Tensor) -> tf.Tensor:
-        """uint8 [height, width, 3] of the example with this number."""
+        """uint8 [height, width, 3] of the example with this index."""
 
     def path(self, index: int) -> str | None:
         """The file that an example was read from, or None."""
@@ -55,25 +55,25 @@ class RandomAccess(abc.ABC):
 
     @property
     def targets(self) -> tuple[np.ndarray, ...]:
-        """What an element has behind its image: the label, and the weight if there are weights."""
+        """Arrays of what follows the image in an element: the labels, then the weights if there are any."""
         return (self.labels,) if self.weights is None else (self.labels, self.weights)
 
     def targets_at(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The targets of one example, or of several."""
+        """The targets of one index, or of several."""
         return tuple(tf.gather(tf.constant(values), index) for values in self.targets)
 
     def locate(self, number: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        """The example that stands for `number` in an epoch."""
+        """Index of the example at `number` of an epoch; the identity unless a subclass resamples."""
         return number
 
     @abc.abstractmethod
     def array(self, index: int) -> np.ndarray:
-        """The same, outside a tf function."""
+        """uint8 [height, width, 3] of the example with this index, outside a tf.function."""
 
     def as_dataset(self) -> tf.data.Dataset:
-        """Unbatched (image, label[, weight]) in order, that `pipeline` can read in any order."""
+        """Unbatched (image, label[, weight]) in index order; `pipeline` reads it with random access."""
 
-        @tf.autograph.experimental.do_not_convert  # has nothing to convert, and `load` is quicker
+        @tf.autograph.experimental.do_not_convert  # nothing to convert, and converting would slow `load` down
         def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
             index = self.locate(number, tf.constant(0, tf.int64))
             return self.image(index), *self.targets_at(index)
@@ -84,12 +84,12 @@ class RandomAccess(abc.ABC):
 
 
 def random_access_of(dataset: Any) -> RandomAccess | None:
-    """What a dataset was made from, or None for a dataset that can only be read from its beginning."""
+    """The source of a dataset made by `as_dataset`, or None for any other dataset."""
     return getattr(dataset, _ATTRIBUTE, None)
 
 
 def is_regression(dataset: Any) -> bool:
-    """Whether the labels of a dataset are known to be numbers to predict, not classes or their shares."""
+    """Whether the labels of a dataset are known to be regression targets, not classes or soft labels."""
     source = random_access_of(dataset)
     if source is None:
         return False
@@ -114,7 +114,7 @@ class InMemory(RandomAccess):
 
     @tf.autograph.experimental.do_not_convert  # has nothing to convert
     def batch(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """float32 images and targets of the examples with these numbers [batch, 1], and zeros for -1."""
+        """float32 images and targets of the examples with these indices [batch, 1]; zeros for index -1."""
         rows = functools.partial(tf.gather_nd, indices=index, bad_indices_policy="IGNORE")
         return tf.cast(rows(self.images), tf.float32), *(rows(tf.constant(part)) for part in self.targets)
 
@@ -129,7 +129,7 @@ class InMemory(RandomAccess):
 
 
 class PythonAccess(RandomAccess):
-    """Examples that Python code reads, by `array`."""
+    """A source that reads its examples in Python, by `array`."""
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """Calls `array` from the graph."""
@@ -155,7 +155,7 @@ class OnDisk(PythonAccess):
 class Files(PythonAccess):
     """Image files, decoded when they are read and resized if `image_size` is given.
 
-    `grey_bits`: what 16-bit pixels hold, in all files alike; see `decode`.
+    `grey_bits` says how many bits the pixels of 16-bit files have; see `decode`.
     """
 
     def __init__(
@@ -179,9 +179,9 @@ class Files(PythonAccess):
     def decoded(
         self, index: int, size: tuple[int, int] | None, crop: bool, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """One file at any size, as `decode` returns it."""
+        """One file at any size; the arguments are those of `decode`."""
         return decode(self.paths[int(index)], size, crop, out=out, grey_bits=self.grey_bits)
 
     def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> "Files":
-        """The same files at one size."""
+        """The same files, resized to `image_size`."""
         return Files(self.paths, self.labels, image_size, crop_to_aspect_ratio, self.weights, self.grey_bits)
