@@ -48,7 +48,10 @@ _NEEDS_KERAS = (
     *("tfopt._keras_internals", "tfopt._batch_norm", "tfopt._tfmot"),
 )
 _LIGHT = (
-    *("tfopt.compress._data", "tfopt.compress.inspection", "tfopt.compress.tflite_model"),
+    *("tfopt.compress._data", "tfopt.compress._interpreter", "tfopt.compress._judging"),
+    *("tfopt.compress._flatbuffer", "tfopt.compress._representative"),
+    *("tfopt.compress._labels", "tfopt.compress._matching", "tfopt.compress._structure"),
+    *("tfopt.compress.inspection", "tfopt.compress.tflite_model"),
     "tfopt.models._architectures",
 )
 

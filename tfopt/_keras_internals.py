@@ -39,6 +39,11 @@ def own_trainable(layer: keras.Layer) -> list[keras.Variable]:
     return list(layer._trainable_variables)
 
 
+def every_layer(model: keras.Model) -> list[keras.Layer]:
+    """The model and all layers below it, nested models and composite layers included, each once."""
+    return list({id(layer): layer for layer in model._flatten_layers()}.values())
+
+
 def functional(model: keras.Model) -> keras.Model:
     """The Functional model inside a built Sequential one; any other model as it is."""
     return model._functional if isinstance(model, keras.Sequential) and model.built else model

@@ -1,4 +1,4 @@
-"""The TFLite converter, and what has to be repaired in its files: activations whose range has no width."""
+"""The TFLite converter: one traced function in, the content of a .tflite file out."""
 
 import contextlib
 import io
@@ -6,127 +6,184 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
-import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from tfopt.compress._scales import shortened
+from tfopt.compress._device_forms import UNROLLED_STEPS, device_forms, is_fusible, recurrent_layers
+from tfopt.compress._flatbuffer import always_zero, finished, shortened
+from tfopt.compress._ports import Portable
 from tfopt.compress._splats import uneven_vectors
+from tfopt.compress.quantization.layers import calibrating
 from tfopt.compress.quantization.quantize import quantize_aware
 
 BATCH = 8
-NO_WIDTH = 8e-9  # the converter's scale for activations that are always zero: 2e-6 / 255
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
-def converted(
-    model: keras.Model, quantization: str | None, data: np.ndarray | None, input_type: str, sparse: bool
-) -> bytes:
+@final
+@dataclass(frozen=True)
+class Form:
+    """What a file shall be; the fields are the arguments of `export`."""
+
+    quantization: str | None = None
+    input_type: str = "uint8"
+    output_type: str = "float32"
+    batch_size: int | None = 1
+    sparse: bool = False
+
+
+def converted(model: Portable, form: Form, shapes: list[tuple], data: list[np.ndarray] | None) -> bytes:
     """The content of a .tflite file.
 
     Args:
-        model: In float32, with one input and one output.
-        quantization: As in `export`.
-        data: Inputs for the ranges of activations, or None if the model has them.
-        input_type: As in `export`.
-        sparse: As in `export`.
+        model: The model.
+        form: What the file shall be.
+        shapes: The shape of one sample for each input, without open sizes.
+        data: Inputs for the ranges of activations, or None if the model has them or needs none.
 
     Raises:
-        ValueError: the model has operations that TFLite lacks; they are named.
+        ValueError: If the model has operations that TFLite lacks; they are named.
     """
     try:
-        content = _bytes(model, quantization, data, input_type, sparse)
-    except ConverterError as error:
-        raise ValueError(_lacking(model, str(error))) from None
-    if quantization == "int8" and data is not None:
-        dead = _always_zero(content)
+        content = _content(model, form, shapes, data)
+        dead = always_zero(content) if form.quantization == "int8" and data is not None else []
         if dead:
-            _log.warning("Always zero in the given data, with ranges of their own now: %s.", dead)
-            content = _bytes(_with_ranges(model, data), quantization, None, input_type, sparse)
-    return shortened(content)
+            _logger.warning("Always zero in the given data, so their ranges are widened: %s.", dead)
+            content = _content(_with_ranges(model, data or []), form, shapes, None)
+    except ConverterError as error:
+        raise ValueError(_lacking(model, form, str(error))) from None
+    return finished(shortened(content), model.inputs, model.outputs, model.returns_dict)
 
 
-def _lacking(model: keras.Model, text: str) -> str:
-    """The operations that a page of compiler messages is about."""
-    names = sorted(set(re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)))
-    reason = f"TFLite has no operations {', '.join(names)}" if names else text.strip().splitlines()[0]
-    fix = "Use layers that TFLite has."
-    if "TensorList" in text:
-        fix = "Make recurrent layers with `unroll=True`, or the input with `batch_shape=(1, ...)`."
-    return f"`model` cannot be converted: {reason}. Received: {model.name!r}. {fix}"
-
-
-def _always_zero(content: bytes) -> list[str]:
-    """Activations without range: XNNPACK refuses such a file, or ends the process when it runs it."""
-    with _quiet():
-        tensors = tf.lite.Interpreter(model_content=content).get_tensor_details()  # loads no kernels yet
-    return [t["name"] for t in tensors if t["dtype"] == np.int8 and 0.0 < t["quantization"][0] < NO_WIDTH]
-
-
-def _with_ranges(model: keras.Model, data: np.ndarray) -> keras.Model:
-    """The clone that `quantize_aware` makes, whose ranges always have a width, with those of the data."""
-    try:
-        clone = quantize_aware(model)
-    except ValueError as error:
+def _content(model: Portable, form: Form, shapes: list[tuple], data: list[np.ndarray] | None) -> bytes:
+    """Converts with LSTM operations where they work, else with loops, unrolled if ranges are measured."""
+    layers = recurrent_layers(model.model)
+    if not layers:
+        return _bytes(model, form, shapes, data)
+    if form.batch_size is None:
         raise ValueError(
-            "Activations always zero in `representative_data`, such as states at the start, need the ranges "
-            f"of `quantize_aware`, which refuses `model`: {error} Or export with quantization='dynamic'."
-        ) from None
-    for start in range(0, len(data), BATCH):
-        clone(data[start : start + BATCH], training=True)
-    return clone
+            "`batch_size` must be an integer for recurrent layers: TFLite's operations hold their states. "
+            f"Received: batch_size=None, layers {[layer.name for layer in layers]}. Use `batch_size=1`."
+        )
+    integers = form.quantization in ("int8", "int16x8")
+    # The LSTM operation has no 16-bit states in the interpreters; the unrolled loop has.
+    fuse = form.quantization != "int16x8"
+    loops = [layer.name for layer in layers if not (fuse and is_fusible(layer))]
+    steps = max(shape[0] for shape in shapes if shape)
+    if integers and loops and steps > UNROLLED_STEPS:
+        raise ValueError(
+            f"int8 ranges cannot be measured in loops over time, and the loops of {loops} are too long to "
+            f"unroll: {steps} steps, more than {UNROLLED_STEPS}. Export with "
+            "quantization='dynamic' (int8 weights)."
+        )
+    return _bytes(model, form, shapes, data, fuse=fuse, unroll=integers)
 
 
 def _bytes(
-    model: keras.Model, quantization: str | None, data: np.ndarray | None, input_type: str, sparse: bool
+    model: Portable,
+    form: Form,
+    shapes: list[tuple],
+    data: list[np.ndarray] | None,
+    *,
+    fuse: bool = True,
+    unroll: bool = False,
 ) -> bytes:
-    (tensor,) = model.inputs
-    signature = tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
-    function = tf.function(lambda inputs: model(inputs, training=False), input_signature=[signature])
-    graph = function.get_concrete_function()
-    if data is not None:
-        _refuse_loops(graph)
-    # Frozen here, a MobileNet converts five times faster than through the SavedModel of `from_keras_model`.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph])
-    sets = tf.lite.OpsSet
-    if quantization is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if sparse:
-        converter.optimizations = [*converter.optimizations, tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
-    if quantization == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if quantization == "int16x8":
-        int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        converter.target_spec.supported_ops = [int16, sets.TFLITE_BUILTINS]
-    if quantization == "int8":
-        converter.inference_input_type = tf.as_dtype(input_type)
-    if data is not None:
-        converter.representative_dataset = _one_by_one(data)
-        if quantization == "int8":
-            converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8, sets.TFLITE_BUILTINS]
-    with _quiet(), uneven_vectors(model):
+    signature = [
+        tf.TensorSpec((form.batch_size, *shape), port.dtype, name=f"input_{i}")
+        for i, (shape, port) in enumerate(zip(shapes, model.inputs))
+    ]
+    rescale = form.quantization == "int8"
+    with device_forms(model.model, fuse=fuse, unroll=unroll, rescale=rescale):
+        function = tf.function(
+            lambda *inputs: model(list(inputs)), input_signature=signature, autograph=False
+        )
+        graph = function.get_concrete_function()
+    converter = _converter(model, function, graph)
+    _set(converter, form, data)
+    with quiet(), uneven_vectors(model.model):
         return converter.convert()
 
 
-def _refuse_loops(function: Any) -> None:
-    """Calibrating the operation into which the converter turns a loop over time ends the process."""
-    loops = [op.name for op in function.graph.get_operations() if op.type in ("While", "StatelessWhile")]
-    if loops:
+def _converter(model: Portable, function: Any, graph: Any) -> Any:
+    """Frozen here, a MobileNet converts five times faster than through a SavedModel.
+
+    Only the SavedModel keeps the attributes by which the converter recognizes an LSTM.
+    """
+    holder = tf.Module()
+    marked = any("api_implements" in f.attr for f in graph.graph.as_graph_def().library.function)
+    if marked:
+        holder.function, holder.variables_ = function, [v.value for v in model.model.variables]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], holder)
+    converter.experimental_lower_to_saved_model = marked
+    return converter
+
+
+def _set(converter: Any, form: Form, data: list[np.ndarray] | None) -> None:
+    sets = tf.lite.OpsSet
+    if form.quantization is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if form.sparse:
+        converter.optimizations = [*converter.optimizations, tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    if form.quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if form.quantization == "int16x8":
+        int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [int16, sets.TFLITE_BUILTINS]
+    if form.quantization == "int8":
+        converter.inference_input_type = tf.as_dtype(form.input_type)
+        converter.inference_output_type = tf.as_dtype(form.output_type)
+    if data is not None:
+        converter.representative_dataset = _batches(converter, data, form.batch_size or 1)
+        if form.quantization == "int8":
+            converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8, sets.TFLITE_BUILTINS]
+
+
+def _batches(converter: Any, data: list[np.ndarray], size: int) -> Callable[[], Iterator[Any]]:
+    """Batches of the file's size; the last one is filled up with samples from the start."""
+    count = len(data[0])
+
+    def batches() -> Iterator[Any]:
+        for start in range(0, count, size):
+            rows: np.ndarray = np.arange(start, start + size) % count
+            values = [array[rows] for array in data]
+            named = {f"input_{i}": value for i, value in enumerate(values)}
+            yield named if converter.experimental_lower_to_saved_model else values
+
+    return batches
+
+
+def _with_ranges(model: Portable, data: list[np.ndarray]) -> Portable:
+    """The clone that `quantize_aware` makes, whose ranges always have a width, with those of the data."""
+    try:
+        clone = Portable(quantize_aware(model.model))
+    except ValueError as error:
         raise ValueError(
-            "int8 ranges cannot be measured in loops over time. Export with quantization='dynamic'. "
-            f"Received: loops {loops}."
-        )
+            "Activations that are always zero in `representative_data` have no int8 range, and "
+            f"`quantize_aware`, which gives them one, refuses `model`: {error} Give "
+            "data in which they are not zero, or export with quantization='int16x8' or 'dynamic'."
+        ) from None
+    with calibrating():
+        for start in range(0, len(data[0]), BATCH):
+            clone([array[start : start + BATCH] for array in data])
+    return clone
 
 
-def _one_by_one(data: np.ndarray) -> Callable[[], Iterator[list[np.ndarray]]]:
-    return lambda: ([sample[None]] for sample in data)
+def _lacking(model: Portable, form: Form, text: str) -> str:
+    """One sentence about the operations that a page of compiler messages is about."""
+    names = sorted(set(re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)))
+    reason = f"TFLite has no operations {', '.join(names)}" if names else text.strip().splitlines()[0][:300]
+    fix = "Use layers that TFLite has."
+    if form.quantization in ("int8", "int16x8") and not names:
+        fix = "Export with quantization='dynamic' or 'float16', or with other layers."
+    return f"`model` cannot be converted: {reason}. Received: {model.model.name!r}. {fix}"
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The converter prints and warns about things that are checked afterwards."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

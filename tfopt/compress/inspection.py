@@ -33,14 +33,47 @@ class Weight:
 
 @final
 @dataclass(frozen=True)
+class Tensor:
+    """One input or output of the file: name, shape with the batch, data type, scale and zero point."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quantization: tuple[float, int]
+
+
+@final
+@dataclass(frozen=True)
 class Inspection:
     """The contents of a .tflite file, read back from it."""
 
     operations: tuple[Operation, ...]
     weights: tuple[Weight, ...]
-    input_type: str
-    input_quantization: tuple[float, int]
-    output_type: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    output_steps: tuple[
+        float, ...
+    ]  # of each output: its scale, or that of the integers it is made from; 0: float
+
+    @property
+    def input_type(self) -> str:
+        """Data type of the first input."""
+        return self.inputs[0].dtype
+
+    @property
+    def input_quantization(self) -> tuple[float, int]:
+        """Scale and zero point of the first input."""
+        return self.inputs[0].quantization
+
+    @property
+    def output_type(self) -> str:
+        """Data type of the first output."""
+        return self.outputs[0].dtype
+
+    @property
+    def operation_counts(self) -> dict[str, int]:
+        """How often each operation occurs, the most frequent first."""
+        return dict(Counter(operation.name for operation in self.operations).most_common())
 
     @property
     def float_operations(self) -> dict[str, int]:
@@ -68,27 +101,46 @@ class Inspection:
 def inspect_interpreter(interpreter: Any) -> Inspection:
     """Reads everything out of an interpreter that has allocated its tensors and uses no delegate."""
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    sources, targets = interpreter.get_input_details(), interpreter.get_output_details()
     operations = [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
-    computed = {int(index) for op in operations for index in op["outputs"]} | {source["index"]}
+    computed = {int(index) for op in operations for index in op["outputs"]}
+    computed |= {source["index"] for source in sources}
     constant = {int(index) for op in operations for index in op["inputs"]} - computed  # others have no data
+    ends = {target["index"] for target in targets}
     return Inspection(
-        operations=tuple(_operation(op, tensors, target["index"]) for op in operations),
+        operations=tuple(_operation(op, tensors, ends) for op in operations),
         weights=tuple(
             _weight(tensor, interpreter.get_tensor(index))
             for index, tensor in tensors.items()
             if index in constant and tensor["name"] and tensor["shape"].size
         ),
-        input_type=np.dtype(source["dtype"]).name,
-        input_quantization=source["quantization"],
-        output_type=np.dtype(target["dtype"]).name,
+        inputs=tuple(map(_tensor, sources)),
+        outputs=tuple(map(_tensor, targets)),
+        output_steps=tuple(_step(target, operations, tensors) for target in targets),
     )
 
 
-def _operation(op: dict[str, Any], tensors: dict[int, Any], target: int) -> Operation:
+def _tensor(details: dict[str, Any]) -> Tensor:
+    scale, zero_point = details["quantization"]
+    return Tensor(
+        name=details["name"],
+        shape=tuple(int(size) for size in details["shape"]),
+        dtype=np.dtype(details["dtype"]).name,
+        quantization=(float(scale), int(zero_point)),
+    )
+
+
+def _step(target: dict[str, Any], operations: list[dict[str, Any]], tensors: dict[int, Any]) -> float:
+    makers = [op for op in operations if target["index"] in op["outputs"]]
+    if makers and makers[-1]["op_name"] in ("DEQUANTIZE", "QUANTIZE"):
+        target = tensors[int(makers[-1]["inputs"][0])]
+    return float(target["quantization"][0])
+
+
+def _operation(op: dict[str, Any], tensors: dict[int, Any], ends: set[int]) -> Operation:
     indices = [int(index) for index in op["outputs"] if index in tensors]  # -1 is an output left out
     kinds = tuple(np.dtype(tensors[index]["dtype"]).name for index in indices)
-    is_end = op["op_name"] == "DEQUANTIZE" and target in indices
+    is_end = op["op_name"] == "DEQUANTIZE" and ends.issuperset(indices)
     return Operation(op["op_name"], kinds, is_float="float" in "".join(kinds) and not is_end)
 
 

@@ -2,22 +2,21 @@
 
 import logging
 import pathlib
-import sys
 import time
-import zipfile
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt._checks import check_integer, check_number
-from tfopt._optional import require
-from tfopt.compress._data import batches, classes, labelled
+from tfopt.compress._interpreter import FileInterpreter, opened
+from tfopt.compress._judging import judged, mean_scores
+from tfopt.compress._labels import stored_labels
+from tfopt.compress._matching import Port, matched
+from tfopt.compress._representative import samples
 from tfopt.compress.inspection import Inspection, inspect_interpreter
 
-LABELS = "labels.txt"
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @final
@@ -42,16 +41,22 @@ class TFLiteModel:
     """A .tflite file: predict, evaluate, benchmark, inspect.
 
     Runs in ai_edge_litert if that is installed, else in TensorFlow's own interpreter. Inputs are what the
-    Keras model took (float pixels in [0, 255], say): they are quantized with the scale in the file. A file
-    that XNNPACK refuses, as it does where a channel's scale is far from the output's, runs without it.
+    Keras model took (float pixels in [0, 255], say): they are quantized with the scale in the file, and
+    outputs are scaled back. A file that XNNPACK refuses, as it does where a channel's scale is far from the
+    output's, runs without it. Files with any number of inputs and outputs run, also those of
+    others; states of LSTM operations are reset before each sample.
 
     Args:
         path: A `.tflite` file, from `export` or anywhere else.
         threads: Threads of the interpreter, >= 1.
 
+    Attributes:
+        inputs: Name, shape (without batch) and data type of each input.
+        outputs: The same of each output.
+
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a complete TFLite file, or one that the interpreter cannot load.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a complete TFLite file, or one that the interpreter cannot run.
 
     Example:
         >>> model = tfopt.compress.TFLiteModel("flowers.tflite")
@@ -65,54 +70,64 @@ class TFLiteModel:
             raise FileNotFoundError(f"`path` must be a .tflite file. Received: path={str(path)!r}.")
         self.content = self.path.read_bytes()
         self.threads = check_integer("threads", threads, minimum=1)
-        self._interpreter = self._load()
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+        self._file = FileInterpreter(self.path, self.content, self.threads)
+        self.inputs, self.outputs = self._file.inputs, self._file.outputs
 
     @property
-    def class_names(self) -> list[str] | None:
-        """The labels stored in the file, in the order of the outputs, or None."""
-        if not zipfile.is_zipfile(self.path):
-            return None
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(LABELS).decode().splitlines() if LABELS in archive.namelist() else None
+    def class_names(self) -> Any:
+        """The labels in the file, in the order of the outputs, or None; a dictionary for several outputs."""
+        return stored_labels(self.path)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input, without the batch."""
-        return tuple(int(size) for size in self._input["shape"][1:])
+        """Shape of one sample of the first input, without the batch."""
+        return tuple(int(size or 1) for size in self.inputs[0].shape)
 
-    def predict(self, inputs: Any) -> np.ndarray:
-        """Outputs for a batch, as float32.
-
-        Args:
-            inputs: Array `[batch, *input_shape]` of numbers as the Keras model takes them.
-
-        Raises:
-            ValueError: another shape, or NaN.
-        """
-        inputs = np.asarray(inputs)
-        if inputs.shape[1:] != self.input_shape:
-            raise ValueError(
-                f"`inputs` must have the shape (batch, {', '.join(map(str, self.input_shape))}). "
-                f"Received: inputs.shape={inputs.shape}."
-            )
-        if not np.isfinite(inputs).all():
-            raise ValueError("`inputs` must be finite numbers. Received NaN or infinity.")
-        return np.stack([self._run(x) for x in self._quantized(inputs)]) if len(inputs) else self._empty()
-
-    def evaluate(self, data: Any) -> dict[str, float]:
-        """Accuracy on labelled data, and the number of samples.
+    def predict(self, inputs: Any) -> Any:
+        """Outputs for a batch of any size, as float32 (integers stay integers where they are no quantities).
 
         Args:
-            data: A batched dataset of (inputs, labels) or a pair of arrays.
+            inputs: An array `[batch, *input_shape]` of numbers as the Keras model takes them; a list of
+                arrays or a dictionary by input name if the file has several inputs.
+
+        Returns:
+            An array; for several outputs a list or a dictionary, as the Keras model returns them.
 
         Raises:
-            ValueError: data without labels, or a file without an output per class.
+            ValueError: If the shape is another, or there are NaNs.
         """
-        inputs, labels = labelled(data)
-        predicted = np.concatenate([classes(self.predict(batch)) for batch in inputs])
-        return {"accuracy": float(np.mean(predicted == labels)), "samples": len(labels)}
+        outputs = self.run(self._arrays(inputs))
+        if len(outputs) == 1:
+            return outputs[0]
+        if self._file.returns_dict:
+            return {port.name: output for port, output in zip(self.outputs, outputs)}
+        return outputs
+
+    def run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs, in the file's order, for one array of samples per input."""
+        return self._file.run(inputs)
+
+    def evaluate(self, data: Any, *, task: Any = None) -> dict[str, float]:
+        """What the file reaches on labelled data, and the number of samples.
+
+        Args:
+            data: A dataset of (inputs, labels), batched or not, or a pair of arrays (lists or dictionaries
+                for several inputs or outputs).
+            task: "classification", "binary", "multi_label", "regression" or "dense" (a class per pixel); a
+                dictionary for several outputs; None to infer it from labels and outputs.
+
+        Returns:
+            "accuracy" and "samples" where there are classes, "mae" and "rmse" for regression. For several
+            outputs the names have the output in front: "boxes_mae".
+
+        Raises:
+            ValueError: If the data has no labels, or labels and outputs do not fit each other or the task.
+        """
+        return mean_scores(judged(self.predict_batch, data, self.inputs, self.outputs, task))
+
+    def predict_batch(self, inputs: Any) -> list[np.ndarray]:
+        """The outputs as a list, whatever their number."""
+        return self.run(self._arrays(inputs))
 
     def benchmark(self, data: Any = None, *, seconds: float = 1.0) -> Latency:
         """Time of one inference with the threads of this model, after a warm-up, without copying the input.
@@ -122,79 +137,54 @@ class TFLiteModel:
             seconds: How long to measure, > 0. At least 10 runs are made.
         """
         check_number("seconds", seconds, minimum=0.0, open_minimum=True)
-        inputs = np.zeros((1, *self.input_shape), np.float32) if data is None else next(batches(data))[0]
-        run = self.runner(inputs[0])
+        run = self.runner(self._zeros() if data is None else samples(data, self.inputs, 1, "data"))
         times = [run() for _ in range(3)][3:]
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(times) < 10:
             times.append(run())
         return Latency.of(times)
 
-    def runner(self, sample: np.ndarray) -> Any:
+    def runner(self, sample: Any) -> Any:
         """A function that runs one sample and returns the seconds it took, for interleaved measurements.
 
         As in TensorFlow's benchmark tool, input and output are not copied: in Python this costs a small model
         a tenth of its time.
+
+        Args:
+            sample: One sample: an array without batch, or a list of arrays of one sample each.
         """
-        value = self._quantized(np.asarray(sample)[None])[0]
-
-        def run() -> float:
-            self._interpreter.set_tensor(self._input["index"], value[None])
-            start = time.perf_counter()
-            self._interpreter.invoke()
-            return time.perf_counter() - start
-
-        return run
+        if isinstance(sample, list):
+            return self._file.runner(sample)
+        array = np.asarray(sample)
+        return self._file.runner([array if array.ndim > len(self.inputs[0].shape) else array[None]])
 
     def inspect(self) -> Inspection:
         """Operations, data types, scales, zeros and 2:4 patterns, read from the file."""
-        return inspect_interpreter(self._load(built_in=True))
+        return inspect_interpreter(opened(self.path, self.threads, built_in=True))
 
-    def _load(self, built_in: bool = False) -> Any:
-        """An interpreter with its default delegate, XNNPACK, or with TFLite's built-in kernels alone."""
-        if self.content[4:8] != b"TFL3":
+    def _arrays(self, inputs: Any) -> list[np.ndarray]:
+        found = matched(inputs, self._file.inputs)
+        if found is None or _batch_is_missing(inputs, self.inputs):
+            shapes = ", ".join(f"(batch, {', '.join(map(str, port.shape))})" for port in self.inputs)
+            names = "" if len(self.inputs) == 1 else f" for {[port.name for port in self.inputs]}"
+            received = inputs if isinstance(inputs, dict | list | tuple) else np.asarray(inputs)
             raise ValueError(
-                f"`path` must be a TFLite file. Received: path={str(self.path)!r}, {len(self.content)} bytes "
-                "without the TFL3 mark."
+                f"`inputs` must have the shape {shapes}{names}. Received: inputs.shape={_shapes(received)}."
             )
-        kind = _interpreter_class()
-        resolvers = sys.modules[kind.__module__].OpResolverType
-        resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if built_in else resolvers.AUTO
-        try:
-            interpreter = kind(
-                str(self.path), num_threads=self.threads, experimental_op_resolver_type=resolver
-            )
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            if not built_in and "XNNPACK" in str(error):
-                interpreter = self._load(built_in=True)
-                _log.warning("%s: XNNPACK refuses it; without, it is slower: %s", self.path, error)
-                return interpreter
-            raise ValueError(
-                f"`path` must be a complete TFLite file. The interpreter refuses {str(self.path)!r}: {error}"
-            ) from error
-        return interpreter
+        if not all(np.isfinite(array).all() for array in found):
+            raise ValueError("`inputs` must be finite numbers. Received NaN or infinity.")
+        return found
 
-    def _quantized(self, inputs: np.ndarray) -> np.ndarray:
-        kind, (scale, zero_point) = self._input["dtype"], self._input["quantization"]
-        if scale and np.issubdtype(kind, np.integer):
-            limits = np.iinfo(kind)
-            inputs = np.clip(np.round(inputs / scale) + zero_point, limits.min, limits.max)
-        return inputs.astype(kind)
-
-    def _run(self, value: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input["index"], value[None])
-        self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._output["index"])[0]
-        scale, zero_point = self._output["quantization"]
-        return (output.astype(np.float32) - zero_point) * scale if scale else output.astype(np.float32)
-
-    def _empty(self) -> np.ndarray:
-        return np.zeros((0, *self._output["shape"][1:]), np.float32)
+    def _zeros(self) -> list[np.ndarray]:
+        return [np.zeros((1, *(size or 1 for size in port.shape)), port.dtype) for port in self.inputs]
 
 
-def _interpreter_class() -> Any:
-    try:
-        return require("ai_edge_litert.interpreter", "Running a .tflite file").Interpreter
-    except ImportError:
-        return tf.lite.Interpreter
+def _batch_is_missing(inputs: Any, ports: list[Port]) -> bool:
+    """A single sample is no batch here: what comes back would have a dimension that nobody gave."""
+    return not isinstance(inputs, dict | list | tuple) and np.ndim(inputs) == len(ports[0].shape)
+
+
+def _shapes(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: np.shape(value) for name, value in values.items()}
+    return [np.shape(value) for value in values] if isinstance(values, list | tuple) else values.shape

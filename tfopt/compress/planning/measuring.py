@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfopt.compress._data import pairs
+from tfopt.compress._interpreter import opened
 from tfopt.compress._score import Metric, score
 from tfopt.compress.exporting import export
 from tfopt.compress.tflite_model import TFLiteModel
@@ -76,7 +77,7 @@ class Judge:
 
 def arena(file: TFLiteModel) -> int:
     """Bytes of all activations that live at once, at their peak: from the making to the last reading."""
-    interpreter = file._load(built_in=True)
+    interpreter = opened(file.path, built_in=True)
     operations = interpreter._get_ops_details()
     sizes = {t["index"]: _padded(t) for t in interpreter.get_tensor_details()}
     start = {int(t["index"]): -1 for t in interpreter.get_input_details()}

@@ -1,0 +1,151 @@
+"""What is repaired and added in the content of a .tflite file: scales, names, signature, metadata."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+
+from tfopt._optional import require
+from tfopt.compress._matching import Port
+
+try:
+    schema: Any = require("ai_edge_litert.schema_py_generated", "Reading a .tflite file")
+except ImportError:
+    schema = require("tensorflow.lite.python.schema_py_generated", "Reading a .tflite file")
+
+WEIGHT_BITS = 10  # a channel's gain moves by at most 2**-11, 0.06 of a step at the end of the int8 range
+BIAS_BITS = 8  # no kernel reads these: a bias is added to sums whose scale is that of input times weight
+NO_WIDTH = 8e-9  # the converter's scale for activations that are always zero: 2e-6 / 255
+LSTM_STATE, SMALLEST_STATE = 19, 2.0**-15  # its place among the operation's inputs; see `_widen_states`
+SIGNATURE = "serving_default"
+RETURNS = "tfopt.returns"  # metadata: whether the Keras model gives its outputs in a "dict" or in a "list"
+
+
+def shortened(content: bytes) -> bytes:
+    """The file with every scale in a list of scales rounded to a few significant bits.
+
+    Every output channel has two scales of four bytes, of its weights and of its bias, that no zip program
+    shrinks: a tenth of the zipped file of a small network.
+    """
+    edited = bytearray(content)
+    for tensor in _tensors(edited):
+        quantization = tensor.Quantization()
+        if quantization is not None and quantization.ScaleLength() > 1:
+            scales = quantization.ScaleAsNumpy()  # a view of `edited`
+            bits = BIAS_BITS if tensor.Type() == schema.TensorType.INT32 else WEIGHT_BITS
+            fraction, exponent = np.frexp(scales)
+            scales[:] = np.ldexp(np.rint(fraction * 2.0**bits) / 2.0**bits, exponent)
+    return bytes(edited)
+
+
+def always_zero(content: bytes) -> list[str]:
+    """int8 activations without range: XNNPACK refuses such a file, or ends the process when it runs it.
+
+    Constants are no activations: the zeros in one (SELU's, a fresh PReLU's slopes) need no range.
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    found = []
+    for tensor in _tensors(content):
+        scales = tensor.Quantization()
+        is_constant = model.Buffers(tensor.Buffer()).DataLength() > 0
+        if tensor.Type() != schema.TensorType.INT8 or scales is None or is_constant:
+            continue
+        if scales.ScaleLength() == 1 and 0.0 < scales.Scale(0) < NO_WIDTH:
+            found.append((tensor.Name() or b"").decode(errors="replace"))
+    return found
+
+
+def finished(
+    content: bytes, inputs: Sequence[Port], outputs: Sequence[Port], returns_dict: bool = False
+) -> bytes:
+    """The file with the model's own names and one signature, its inputs and outputs in the model's order."""
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    graph = model.subgraphs[0]
+    _widen_states(model)
+    for side, ports, attribute in (("inputs", inputs, "inputs"), ("outputs", outputs, "outputs")):
+        indices = _in_order(model, side, list(getattr(graph, attribute)))
+        setattr(graph, attribute, indices)
+        for index, port in zip(indices, ports):
+            graph.tensors[index].name = port.name.encode()
+    model.signatureDefs = [_signature(graph, inputs, outputs)]
+    return with_metadata(model, {RETURNS: b"dict" if returns_dict else b"list"})
+
+
+def with_metadata(model: Any, entries: Mapping[str, bytes]) -> bytes:
+    """The content of a model (its object form) with further entries of metadata."""
+    model.metadata = [entry for entry in model.metadata or [] if entry.name.decode() not in entries]
+    for name, value in entries.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(value, np.uint8)
+        model.buffers.append(buffer)
+        entry.name, entry.buffer = name.encode(), len(model.buffers) - 1
+        model.metadata.append(entry)
+    builder = _AlignedBuilder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def metadata(content: bytes) -> dict[str, bytes]:
+    """The entries of metadata in a file, by name."""
+    model = schema.Model.GetRootAs(content, 0)
+    entries = map(model.Metadata, range(model.MetadataLength()))
+    found = {}
+    for entry in entries:
+        buffer = model.Buffers(entry.Buffer())
+        found[entry.Name().decode()] = buffer.DataAsNumpy().tobytes() if buffer.DataLength() else b""
+    return found
+
+
+def _widen_states(model: Any) -> None:
+    """Gives small cell states of integer LSTM operations the smallest scale that the kernel computes with.
+
+    It shifts by 15 + log2(scale) bits (tensorflow/lite/kernels/internal, ApplyTanh). That is negative, and
+    the result is nonsense, for states that stay within [-0.5, 0.5). No other tensor's scale depends on it.
+    """
+    code = schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM
+    for graph in model.subgraphs:
+        for operator in graph.operators or []:
+            if model.operatorCodes[operator.opcodeIndex].builtinCode == code:
+                state = graph.tensors[operator.inputs[LSTM_STATE]]
+                if state.type == schema.TensorType.INT16 and state.quantization.scale[0] < SMALLEST_STATE:
+                    state.quantization.scale = np.asarray([SMALLEST_STATE], np.float32)
+
+
+def _in_order(model: Any, side: str, indices: list[int]) -> list[int]:
+    """Tensors in the model's order: a SavedModel sorts them, its signature says which is which."""
+    if not model.signatureDefs:
+        return indices
+    prefix = "input_" if side == "inputs" else "output_"
+    maps = {m.name.decode(): m.tensorIndex for m in getattr(model.signatureDefs[0], side)}
+    return [maps[f"{prefix}{i}"] for i in range(len(maps))]
+
+
+def _signature(graph: Any, inputs: Sequence[Port], outputs: Sequence[Port]) -> Any:
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE.encode(), 0
+    signature.inputs = [_named(port, index) for port, index in zip(inputs, graph.inputs)]
+    signature.outputs = [_named(port, index) for port, index in zip(outputs, graph.outputs)]
+    return signature
+
+
+def _named(port: Port, index: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = port.name.encode(), int(index)
+    return entry
+
+
+def _tensors(content: Any) -> Any:
+    model = schema.Model.GetRootAs(content, 0)
+    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+        yield from map(graph.Tensors, range(graph.TensorsLength()))
+
+
+class _AlignedBuilder(flatbuffers.Builder):
+    """Puts weights at multiples of 16 bytes, as the schema asks (`force_align`); Python's builder does not.
+
+    Processors without unaligned access read them in place.
+    """
+
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
+        return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)
