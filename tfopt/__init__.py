@@ -38,6 +38,7 @@ _PARTS = (
 # Every module that registers a class; a test compares them with the source.
 _SERIALIZABLE = (
     *("schedules", "losses", "optimizers", "callbacks", "models.sharpness_aware", "data.reduce"),
+    "models._keras2_layers",
     *("distribute.scaling", "compress.binarization", "compress.distillation", "compress.quantization"),
     "tasks.lessons",
 )

@@ -1,5 +1,6 @@
 """to_tf_keras and from_tf_keras: models for tools that know only Keras 2, such as tfmot, and back."""
 
+import json
 from typing import Any
 
 import keras
@@ -8,6 +9,8 @@ from tfopt._checks import check_instance
 from tfopt._optional import require
 from tfopt.compress._graph import Call, Graph
 from tfopt.compress.bridge_layers import translated
+from tfopt.models._keras2 import plain, rebuilt
+from tfopt.models._keras2_weights import set_values
 
 
 def to_tf_keras(model: keras.Model) -> Any:
@@ -65,7 +68,7 @@ def from_tf_keras(model: Any) -> keras.Model:
         A `keras.Model` with the same layer names, weights and outputs. Not compiled.
 
     Raises:
-        ValueError: a layer that does not exist in Keras 3 or means something else there, by its name.
+        ValueError: If a layer does not exist in Keras 3; it is named.
 
     Example:
         >>> pruned = tfmot.sparsity.keras.strip_pruning(wrapped)
@@ -75,13 +78,17 @@ def from_tf_keras(model: Any) -> keras.Model:
     check_instance("model", model, source.Model)
     if not model.built or not model.inputs:
         raise ValueError(f"`model` must be Functional or a built Sequential model. Received: {model.name!r}.")
-    made = {layer.name: _made(layer, source) for layer in model.layers}
-    sequential = isinstance(model, source.Sequential)
-    rebuilt = _sequential(model, made) if sequential else _functional(model, made)
+    made = rebuilt(plain(json.loads(model.to_json())))
+    _copy_weights(model, made, source)
+    return made
+
+
+def _copy_weights(model: Any, made: keras.Model, source: Any) -> None:
     for layer in model.layers:
-        if layer.weights and not isinstance(layer, source.Model):
-            made[layer.name].set_weights(layer.get_weights())
-    return rebuilt
+        if isinstance(layer, source.Model):
+            _copy_weights(layer, made.get_layer(layer.name), source)
+        elif layer.weights:
+            set_values(made.get_layer(layer.name), layer.get_weights())
 
 
 def _layer(call: Call, layers: dict[str, Any], target: Any) -> Any:
@@ -92,59 +99,6 @@ def _layer(call: Call, layers: dict[str, Any], target: Any) -> Any:
     if call.name not in layers:
         layers[call.name] = translated(call.operation, target, call.name)
     return layers[call.name]
-
-
-def _made(layer: Any, source: Any) -> Any:
-    if isinstance(layer, source.layers.InputLayer):
-        return None
-    return from_tf_keras(layer) if isinstance(layer, source.Model) else translated(layer, keras, layer.name)
-
-
-def _sequential(model: Any, made: dict[str, Any]) -> keras.Model:
-    first = _input(model.inputs[0], model.inputs[0].name.split(":")[0])
-    return keras.Sequential([first, *(layer for layer in made.values() if layer)], name=model.name)
-
-
-def _functional(model: Any, made: dict[str, Any]) -> keras.Model:
-    """Repeats the calls that the model's configuration lists: [layer, call, tensor, options] per input."""
-    config = model.get_config()
-    tensors: dict[tuple[str, int], Any] = {}
-    waiting = []
-    for layer in config["layers"]:
-        if layer["class_name"] == "InputLayer":
-            tensors[layer["name"], 0] = _input(model.get_layer(layer["name"]).output, layer["name"])
-        for number, node in enumerate(layer["inbound_nodes"], _first_call(config, layer["name"])):
-            waiting.append((layer["name"], number, node))
-    while waiting:
-        ready = [call for call in waiting if all((entry[0], entry[1]) in tensors for entry in call[2])]
-        if not ready:
-            raise ValueError(f"The calls of these layers cannot cross the bridge: {[c[0] for c in waiting]}.")
-        for name, number, node in ready:
-            values = [tensors[entry[0], entry[1]] for entry in node]
-            options = {key: value for key, value in node[0][3].items() if value is not None}
-            tensors[name, number] = made[name](_single(values), **options)
-        waiting = [call for call in waiting if call not in ready]
-    ends = [
-        [tensors[name, number] for name, number, _ in _listed(config[f"{side}_layers"])]
-        for side in ("input", "output")
-    ]
-    return keras.Model(*(_single(end) for end in ends), name=model.name)
-
-
-def _first_call(config: dict[str, Any], name: str) -> int:
-    """Number of a layer's first call: a nested model may have one from when it was made."""
-    calls = [node for layer in config["layers"] for node in layer["inbound_nodes"]]
-    uses = [*(entry for node in calls for entry in node), *_listed(config["output_layers"])]
-    return min((entry[1] for entry in uses if entry[0] == name), default=0)
-
-
-def _input(tensor: Any, name: str) -> Any:
-    return keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype.name, name=name)
-
-
-def _listed(entries: list) -> list:
-    """One entry comes without the list around it."""
-    return [entries] if entries and isinstance(entries[0], str) else entries
 
 
 def _single(values: list) -> Any:

@@ -1,4 +1,4 @@
-"""One layer of Keras 3 as the same layer of tf_keras (Keras 2), and the reverse.
+"""One layer of Keras 3 as the same layer of tf_keras (Keras 2).
 
 Only what is known to mean the same in both is translated. `hard_sigmoid`, for one, is not the same function.
 """
@@ -6,8 +6,6 @@ Only what is known to mean the same in both is translated. `hard_sigmoid`, for o
 import inspect
 from types import ModuleType
 from typing import Any
-
-import keras
 
 LAYERS = (
     *("Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv1D"),
@@ -33,15 +31,15 @@ _OFF = (None, False, 1)  # values of options without effect
 
 
 def translated(layer: Any, target: ModuleType, name: str) -> Any:
-    """The layer, unbuilt, in the other Keras.
+    """The layer, unbuilt, in tf_keras.
 
     Args:
-        layer: A layer of Keras 3 or tf_keras.
-        target: `keras` or `tf_keras`.
+        layer: A layer of Keras 3.
+        target: The module `tf_keras`.
         name: Of the new layer.
 
     Raises:
-        ValueError: a layer, option or activation that the other Keras lacks, by the layer's name.
+        ValueError: If tf_keras lacks the layer, an option or the activation; the layer is named.
     """
     kind = type(layer).__name__
     if kind not in LAYERS:
@@ -63,7 +61,7 @@ def _value(layer: Any, key: str, value: Any, target: ModuleType) -> Any:
     if key == "activation":
         if value not in ACTIVATIONS:
             raise ValueError(_refusal(layer, f"has the activation {value!r}, which differs there"))
-        return value if target is keras else _RENAMED.get(value, value)
+        return _RENAMED.get(value, value)
     if key == "axis" and isinstance(value, list) and len(value) == 1:
         return value[0]
     module = _OBJECTS.get(key.split("_")[-1])

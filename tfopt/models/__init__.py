@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from tfopt.models._backbones import backbone
     from tfopt.models._classifiers import mobilenet, squeezenet
     from tfopt.models._image_model import image_model
+    from tfopt.models._load import load
     from tfopt.models.sharpness_aware import SharpnessAware
 
-__all__ = ["SharpnessAware", "backbone", "image_model", "mobilenet", "squeezenet"]
+__all__ = ["SharpnessAware", "backbone", "image_model", "load", "mobilenet", "squeezenet"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -18,6 +19,7 @@ __getattr__, __dir__ = lazy_names(
         "SharpnessAware": "sharpness_aware",
         "backbone": "_backbones",
         "image_model": "_image_model",
+        "load": "_load",
         "mobilenet": "_classifiers",
         "squeezenet": "_classifiers",
     },
