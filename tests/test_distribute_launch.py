@@ -3,16 +3,20 @@
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from tfopt.distribute import launch
 from tfopt.distribute._environment import own_index, reserved_addresses, worker_environment
+from tfopt.distribute._isolation import private_network
+from tfopt.distribute.launching import python_arguments
 
 pytestmark = pytest.mark.process
 
@@ -159,6 +163,97 @@ def test_one_worker_per_host(run):
     assert (code, output) == (0, "[1] 1\n")
 
 
+ISOLATED = (
+    "import pathlib, socket, sys, time\n"
+    "here = pathlib.Path(sys.argv[1])\n"
+    "if task == 0:\n"
+    "    server = socket.create_server(('0.0.0.0', 0))\n"  # as TensorFlow's, on all interfaces
+    "    (here / 'port.part').write_text(str(server.getsockname()[1]))\n"
+    "    (here / 'port.part').rename(here / 'port')\n"
+    "    server.accept()\n"
+    "    while not (here / 'tried').exists(): time.sleep(0.05)\n"
+    "else:\n"
+    "    while not (here / 'port').exists(): time.sleep(0.05)\n"
+    "    socket.create_connection(('127.0.0.1', int((here / 'port').read_text())), timeout=30)\n"
+)
+
+
+def test_isolated_workers_reach_each_other_and_nobody_reaches_them(run, tmp_path):
+    try:
+        with private_network():
+            pass
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    refused = []
+
+    def knock():
+        while not (tmp_path / "port").exists():
+            time.sleep(0.05)
+        try:
+            socket.create_connection(("127.0.0.1", int((tmp_path / "port").read_text())), timeout=5).close()
+        except OSError:
+            refused.append(True)
+        (tmp_path / "tried").touch()
+
+    stranger = threading.Thread(target=knock, daemon=True)
+    stranger.start()
+    code, output, _ = run(ISOLATED, isolate=True)
+    assert (code, output, refused) == (0, "", [True])
+
+
+def test_launcher_and_spawn_do_not_import_tensorflow():
+    """It takes seconds and 600 MB, in the launcher and in every spawned process that may not need it."""
+    code = (
+        "import sys, tfopt.cli.launch, tfopt.distribute.spawning; from tfopt.distribute import launch\n"
+        "launch(['-c', 'pass'], output=None)\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_gpus_are_counted_by_the_driver(monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'\necho 'GPU 1: A (UUID: y)'\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: str(tool))
+    given = [worker_environment(["a:1", "b:1"], k, k, 2)["CUDA_VISIBLE_DEVICES"] for k in range(2)]
+    assert given == ["0", "1"]
+
+
+def test_a_system_without_namespaces_says_so(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match="it needs Linux with `unshare`.*firewall"):
+        launch(["script.py"], isolate=True)
+
+
+def test_open_ports_are_announced_unless_nobody_reaches_them(run, caplog):
+    run("pass")
+    assert "listen on all network interfaces, without authentication" in caplog.text
+    caplog.clear()
+    run("pass", workers=1)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["finetune", "--data", "x"], ["-m", "tfopt", "finetune", "--data", "x"]),
+        (["tfopt", "lr-find"], ["-m", "tfopt", "lr-find"]),
+        (["train.py", "-n", "3"], ["train.py", "-n", "3"]),
+        (["-m", "package.module"], ["-m", "package.module"]),
+    ],
+)
+def test_commands_of_tfopt_are_launched_by_name(command, expected):
+    assert python_arguments(command) == python_arguments(expected) == expected
+
+
+def test_a_script_named_like_a_command_is_the_script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "finetune").write_text("")
+    assert python_arguments(["finetune"]) == ["finetune"]
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -171,6 +266,7 @@ def test_one_worker_per_host(run):
         ({"hosts": ["127.0.0.1:1", "192.0.2.7:1"], "index": 2}, "index"),
         ({"hosts": ["somewhere"], "index": 0}, "host:port"),
         ({"hosts": [], "index": 0}, "hosts"),
+        ({"hosts": ["a:1", "b:1"], "index": 0, "isolate": True}, "isolate"),
         ({"hosts": ["a:1", "b:1"], "index": 0, "data_workers": 1}, "TFOPT_DATA_SERVICE"),
     ],
 )

@@ -13,8 +13,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "launch",
         help="run a training script on several workers",
         description="Starts workers that train one model together; `tfopt.distribute.make_strategy()` in "
-        "the script finds the others. The first failure ends all.",
-        epilog="Example: tfopt launch -n 2 --max-restarts 1 train.py --epochs 3",
+        "the script finds the others. The first failure ends all. TensorFlow's servers in the workers listen "
+        "on all network interfaces, without authentication: launch behind a firewall, or with --isolate.",
+        epilog="Examples: tfopt launch -n 2 --max-restarts 1 train.py --epochs 3; "
+        "tfopt launch -n 4 finetune --data photos",
     )
     command.add_argument("-n", "--workers", type=int, default=2, help="on this machine (default: 2)")
     command.add_argument(
@@ -30,8 +32,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--grace", type=float, default=30.0, metavar="SECONDS", help="between TERM and KILL (default: 30)"
     )
     command.add_argument("--tuner", action="store_true", help="the script calls `tfopt.tune.search`")
+    command.add_argument(
+        "--isolate",
+        action="store_true",
+        help="workers have a network of their own, no downloads (Linux)",
+    )
     command.add_argument("--log-dir", help="folder for one log per worker")
-    command.add_argument("script", help="Python script")
+    command.add_argument("script", help="Python script, or a command of tfopt such as finetune")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
     command.set_defaults(run=run)
     return command
@@ -40,17 +47,23 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(parsed: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     from tfopt.distribute import launch
-    from tfopt.tune import launch_search
+    from tfopt.distribute.launching import python_arguments
 
     start: Callable[..., int] = partial(
-        launch, hosts=parsed.hosts, index=parsed.index, data_workers=parsed.data_workers
+        launch,
+        hosts=parsed.hosts,
+        index=parsed.index,
+        data_workers=parsed.data_workers,
+        isolate=parsed.isolate,
     )
     if parsed.tuner:
-        if parsed.hosts or parsed.data_workers:
-            raise ValueError("--tuner has workers on this machine only: no --hosts, no --data-workers.")
+        if parsed.hosts or parsed.data_workers or parsed.isolate:
+            raise ValueError("--tuner has no --hosts, no --data-workers and no --isolate.")
+        from tfopt.tune import launch_search
+
         start = launch_search
     return start(
-        [parsed.script, *parsed.arguments],
+        python_arguments([parsed.script, *parsed.arguments]),
         parsed.workers,
         max_restarts=parsed.max_restarts,
         grace_seconds=parsed.grace,

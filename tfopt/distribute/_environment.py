@@ -1,17 +1,23 @@
-"""What a launched worker finds in its environment: the cluster, its share of threads and GPUs; free ports."""
+"""What a launched worker finds in its environment: the cluster, its share of threads and GPUs; free ports.
+
+Nothing here imports TensorFlow, which takes seconds and memory that only the workers need.
+"""
 
 import contextlib
 import json
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from tfopt._checks import check_integer, message
 from tfopt._surroundings import visible_cpus
-from tfopt.distribute import devices as hardware
 from tfopt.distribute.cluster import is_address
 
 LOOPBACK = "127.0.0.1"
+DATA_SERVICE = "TFOPT_DATA_SERVICE"  # the variable that tells a training worker where the data workers are
 
 
 @contextlib.contextmanager
@@ -83,11 +89,28 @@ def worker_environment(addresses: list[str], index: int, local: int, local_worke
     }
 
 
+def data_servers(addresses: Sequence[str]) -> dict[str, list[str]]:
+    """One command line per data worker, by name; the first hands out the work."""
+    code = "import sys, tfopt; tfopt.distribute.serve_data(*sys.argv[1:])"
+    return {
+        f"data-{k}": [sys.executable, "-c", code, address, *([addresses[0]] if k else [])]
+        for k, address in enumerate(addresses)
+    }
+
+
 def _gpus(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs that workers of this machine may share; as the driver counts them, without TensorFlow."""
     listed = environment.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        return [str(index) for index in range(hardware.count("GPU"))]
-    return [gpu for gpu in listed.split(",") if gpu not in ("", "-1")]
+    if listed is not None:
+        return [gpu for gpu in listed.split(",") if gpu not in ("", "-1")]
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        lines = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=60).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired):  # no driver
+        return []
+    return [str(index) for index in range(sum(line.startswith("GPU ") for line in lines))]
 
 
 def _is_mine(address: str) -> bool:

@@ -1,14 +1,11 @@
 """The `tf.data` service: other processes, or CPU machines, prepare data for the ones that train."""
 
 import os
-import sys
-from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfopt.distribute._environment import DATA_SERVICE
 from tfopt.distribute.cluster import read_cluster
-
-_VARIABLE = "TFOPT_DATA_SERVICE"
 
 
 def prepare_remotely(
@@ -37,7 +34,7 @@ def prepare_remotely(
     >>> dataset = tfopt.distribute.prepare_remotely(dataset)
     >>> model.fit(dataset)
     """
-    address = address or os.environ.get(_VARIABLE)
+    address = address or os.environ.get(DATA_SERVICE)
     if address is None:
         return dataset
     if read_cluster(os.environ) is not None and dataset.cardinality() != tf.data.INFINITE_CARDINALITY:
@@ -77,17 +74,3 @@ def serve_data(address: str, dispatcher: str | None = None) -> None:
     config = service.WorkerConfig(dispatcher, worker_address=f"{host}:%port%", port=int(port))
     service.WorkerServer(config).join()
     del dispatch  # lived as long as the worker
-
-
-def client_environment(addresses: Sequence[str]) -> dict[str, str]:
-    """What tells a training worker where the data workers are."""
-    return {_VARIABLE: addresses[0]} if addresses else {}
-
-
-def commands(addresses: Sequence[str]) -> dict[str, list[str]]:
-    """One command line per data worker, by name."""
-    code = "import sys, tfopt; tfopt.distribute.serve_data(*sys.argv[1:])"
-    return {
-        f"data-{k}": [sys.executable, "-c", code, address, *([addresses[0]] if k else [])]
-        for k, address in enumerate(addresses)
-    }
