@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfopt.compress.clustering.callback import Clustering
     from tfopt.compress.comparison import Comparison, compare
     from tfopt.compress.distillation import Distillation, SoftTargets
+    from tfopt.compress.equalization import equalize
     from tfopt.compress.exporting import export
     from tfopt.compress.planning import Budget, Plan, PlanResult, carry_out, plan
     from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
@@ -60,6 +61,7 @@ __all__ = [
     "binarize",
     "carry_out",
     "compare",
+    "equalize",
     "export",
     "from_tf_keras",
     "plan",
@@ -100,6 +102,7 @@ __getattr__, __dir__ = lazy_names(
         "TernaryDense": "binarization",
         "binarize": "binarization",
         "compare": "comparison",
+        "equalize": "equalization",
         "export": "exporting",
         "from_tf_keras": "bridge",
         "quantize_aware": "quantization",
