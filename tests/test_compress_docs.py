@@ -1,17 +1,34 @@
 """The blocks of docs/compression.md run as they are written, one after the other."""
 
+import ast
 import pathlib
 import re
 
 import numpy as np
+import pytest
+
+import tfopt
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "compression.md"
 
 
+def blocks():
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def test_every_name_of_the_page_exists():
+    used = [
+        node for code in blocks() for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute)
+    ]
+    names = {node.attr for node in used if ast.unparse(node.value) in ("compress", "tfopt.compress")}
+    assert len(names) > 10 and all(hasattr(tfopt.compress, name) for name in names)
+
+
+@pytest.mark.full
 def test_every_block_runs_and_does_what_the_page_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+    for code in blocks():
         exec(compile(code, str(PAGE), "exec"), names)
     out = capsys.readouterr().out
     assert "int8, trained" in out

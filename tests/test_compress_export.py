@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfopt.compress import TFLiteModel, _convert, compare, export, quantize_aware
 from tfopt.compress._agreement import decibels
+from tfopt.compress._flatbuffer import schema, with_metadata
 from tfopt.compress._judging import inferred
 from tfopt.compress.comparison import wilson
 from tfopt.compress.inspection import _is_two_of_four
@@ -336,14 +337,20 @@ def recurrent(layer, batch=None, steps=6):
 @pytest.mark.parametrize(
     "layer, quantizations",
     [
-        (L.LSTM(6), (None, "dynamic", "float16", "int8", "int16x8")),
-        (L.LSTM(6, return_sequences=True, go_backwards=True, use_bias=False), (None, "int8")),
-        (L.GRU(6), (None, "int8")),
-        (L.SimpleRNN(6), ("int8",)),
-        (L.Bidirectional(L.LSTM(4)), (None, "int8")),
-        (keras.Sequential([L.LSTM(4, return_sequences=True), L.LSTM(4)]), ("int8",)),
+        pytest.param(L.LSTM(6), (None, "int8"), id="lstm"),
+        pytest.param(L.LSTM(6), ("dynamic", "float16", "int16x8"), id="lstm, others", marks=pytest.mark.full),
+        pytest.param(
+            L.LSTM(6, return_sequences=True, go_backwards=True, use_bias=False),
+            (None, "int8"),
+            id="backwards",
+        ),
+        pytest.param(L.GRU(6), (None, "int8"), id="gru", marks=pytest.mark.full),
+        pytest.param(L.SimpleRNN(6), ("int8",), id="rnn"),
+        pytest.param(L.Bidirectional(L.LSTM(4)), (None, "int8"), id="bidirectional", marks=pytest.mark.full),
+        pytest.param(
+            keras.Sequential([L.LSTM(4, return_sequences=True), L.LSTM(4)]), ("int8",), id="small states"
+        ),
     ],
-    ids=["lstm", "backwards", "gru", "rnn", "bidirectional", "small states"],
 )
 def test_recurrent_models_are_exported_in_every_precision(tmp_path, layer, quantizations):
     series = RNG.normal(size=(32, 6, 4)).astype("float32")
@@ -599,3 +606,41 @@ def test_activations_that_are_constant_inside_are_no_dead_ones(tmp_path, caplog)
         file = export(model, tmp_path / "m.tflite", "int8", inputs)
         assert decibels(model.predict(inputs, verbose=0), file.predict(inputs)) > 20
     assert "lways zero" not in caplog.text
+
+
+def test_a_file_that_ends_the_interpreter_ends_a_child_process_only(tmp_path):
+    inputs = keras.Input((4, 4, 2))
+    model = keras.Model(inputs, L.Conv2D(2, 1, padding="same")(inputs) + L.Conv2D(2, 1)(inputs))
+    data = RNG.normal(size=(8, 4, 4, 2)).astype("float32")
+    file = export(model, tmp_path / "m.tflite", "int8", data)
+    edited = schema.ModelT.InitFromObj(schema.Model.GetRootAs(file.content, 0))
+    graph = edited.subgraphs[0]
+    (add,) = (op for op in graph.operators if isinstance(op.builtinOptions, schema.AddOptionsT))
+    graph.tensors[add.inputs[0]].quantization.scale = np.array([1e9], np.float32)
+    (tmp_path / "bad.tflite").write_bytes(with_metadata(edited, {}))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"interpreter crashes at 'bad.tflite' \(SIG"):
+            TFLiteModel(tmp_path / "bad.tflite")
+    np.testing.assert_array_equal(TFLiteModel(tmp_path / "m.tflite").predict(data), file.predict(data))
+
+
+@pytest.mark.parametrize("layer", [L.LayerNormalization(), L.GroupNormalization(2)], ids=["layer", "group"])
+def test_normalizations_have_integer_kernels_alone(tmp_path, layer):
+    inputs = keras.Input((3, 2, 8))
+    model = keras.Model(inputs, L.Dense(3)(layer(L.Dense(8)(inputs))))
+    for weight in model.weights:
+        weight.assign(weight + 0.3 * RNG.normal(size=weight.shape))
+    data = RNG.normal(size=(32, 3, 2, 8)).astype("float32")
+    expected = model.predict(data, verbose=0)
+    for quantization, limit in (("int8", 25), ("int16x8", 35)):
+        file = export(model, tmp_path / "m.tflite", quantization, data)
+        assert file.inspect().float_operations == {}
+        assert decibels(expected, file.predict(data)) > limit
+
+
+def test_what_16_bit_activations_cannot_do_is_said(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((4,), dtype="int32", name="words"), L.Embedding(5, 3), L.Flatten(), L.Dense(2)]
+    )
+    with pytest.raises(ValueError, match=r"no integer inputs, and \['words'\] are such.*'int8'"):
+        export(model, tmp_path / "m.tflite", "int16x8", RNG.integers(0, 5, (8, 4)).astype("int32"))

@@ -56,6 +56,8 @@ def converted(model: Portable, form: Form, shapes: list[tuple], data: list[np.nd
             content = _content(_with_ranges(model, data or []), form, shapes, None)
     except ConverterError as error:
         raise ValueError(_lacking(model, form, str(error))) from None
+    except RuntimeError as error:  # the quantizer of 16-bit activations raises no error of its own kind
+        raise ValueError(_unquantized(model, form, str(error))) from error
     return finished(shortened(content), model.inputs, model.outputs, model.returns_dict)
 
 
@@ -180,6 +182,17 @@ def _lacking(model: Portable, form: Form, text: str) -> str:
     if form.quantization in ("int8", "int16x8") and not names:
         fix = "Export with quantization='dynamic' or 'float16', or with other layers."
     return f"`model` cannot be converted: {reason}. Received: {model.model.name!r}. {fix}"
+
+
+def _unquantized(model: Portable, form: Form, text: str) -> str:
+    integers = [port.name for port in model.inputs if "int" in port.dtype]
+    reason = text.strip().splitlines()[0][:300] if text.strip() else "no reason given"
+    if integers and "min/max" in text:
+        reason = f"it knows no integer inputs, and {integers} are such"
+    return (
+        f"`model` cannot be converted: TFLite's quantizer refuses {form.quantization!r}: {reason}. Received: "
+        f"{model.model.name!r}. Export with quantization='int8', 'dynamic' or 'float16'."
+    )
 
 
 @contextlib.contextmanager

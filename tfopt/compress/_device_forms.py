@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._keras_internals import every_layer, nodes
+from tfopt.compress._device_normalization import integer_form
 
 L = keras.layers
 _ALMOST_ONE = float(np.nextafter(np.float32(1), np.float32(2)))
@@ -27,6 +28,7 @@ def device_forms(
 
     - Layers in mixed precision compute in float32: the converter has no half-precision operations.
     - Nearest upsampling is RESIZE_NEAREST_NEIGHBOR, which microcontrollers have, and not TILE.
+    - Layer and group normalization have no operation that lacks integer kernels.
     - LSTM is one UNIDIRECTIONAL_SEQUENCE_LSTM operation (with `fuse`), which has integer kernels.
     - Other loops over time are unrolled (with `unroll`): ranges cannot be measured inside a loop.
 
@@ -43,6 +45,9 @@ def device_forms(
                 stack.enter_context(_attribute(layer, "dtype_policy", keras.dtype_policies.get("float32")))
             if isinstance(layer, L.UpSampling2D) and _repeats(layer):
                 stack.enter_context(_call(layer, _nearest(layer)))
+            normalize = integer_form(layer)
+            if normalize is not None:
+                stack.enter_context(_call(layer, normalize))
             if unroll and isinstance(layer, L.RNN):
                 stack.enter_context(_attribute(layer, "unroll", True))
             if fuse and is_fusible(layer):

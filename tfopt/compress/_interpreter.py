@@ -12,6 +12,7 @@ import numpy as np
 from tfopt._optional import require
 from tfopt.compress._flatbuffer import RETURNS, metadata
 from tfopt.compress._matching import Port
+from tfopt.compress._probe import CHILD
 
 # Operations whose states live in the interpreter from one run to the next.
 _STATEFUL = {"UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "SVDF", "RNN"}
@@ -27,6 +28,9 @@ class FileInterpreter:
         path: The file.
         content: Its bytes.
         threads: Threads of the interpreter.
+
+    Raises:
+        ValueError: If it is no TFLite file, or one at which the interpreter fails or ends its process.
     """
 
     def __init__(self, path: pathlib.Path, content: bytes, threads: int) -> None:
@@ -35,6 +39,7 @@ class FileInterpreter:
                 f"`path` must be a TFLite file. Received: path={str(path)!r}, {len(content)} bytes "
                 "without the TFL3 mark."
             )
+        CHILD.check(path, content)
         self._interpreter = opened(path, threads)
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
@@ -111,7 +116,7 @@ def opened(path: pathlib.Path, threads: int = 1, built_in: bool = False) -> Any:
         interpreter = kind(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        if not built_in and "XNNPACK" in str(error):
+        if not built_in and "xnnpack" in str(error).lower():
             interpreter = opened(path, threads, built_in=True)
             _logger.warning("%s: XNNPACK refuses it; without, it is slower: %s", path, error)
             return interpreter
@@ -163,7 +168,10 @@ def _port(details: dict[str, Any], names: dict[int, str]) -> Port:
 
 def _returns_dict(content: bytes, outputs: list[Port]) -> bool:
     """As the file says; a converter that says nothing names the outputs of a list `output_0`, `output_1`."""
-    told = metadata(content).get(RETURNS)
+    try:
+        told = metadata(content).get(RETURNS)
+    except Exception:  # the reader of this part of the file knows no errors of its own
+        told = None
     if told is not None:
         return told == b"dict"
     return not all(port.name.startswith(("output_", "Identity", "StatefulPartitioned")) for port in outputs)

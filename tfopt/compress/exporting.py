@@ -18,6 +18,7 @@ from tfopt.compress._convert import Form, converted
 from tfopt.compress._device_forms import device_forms
 from tfopt.compress._labels import check_class_names, store_labels
 from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
+from tfopt.compress._probe import CHILD
 from tfopt.compress._representative import first_inputs, samples
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.tflite_model import TFLiteModel
@@ -83,6 +84,7 @@ def export(
     """
     form = _form(quantization, input_type, output_type, batch_size, sparse)
     model = check_model(model)
+    CHILD.start()  # imports the interpreter during the conversion
     if not nodes(model):
         model = with_symbolic_inputs(model, first_inputs(representative_data))
     _check_quantized(model, quantization)
