@@ -24,7 +24,7 @@ LEVELS = [
         "_table",
         "_directions",
     ],
-    ["_tfmot", "_batch_norm", "_plot", "_files"],
+    ["_tfmot", "_tflite_internals", "_batch_norm", "_plot", "_files"],
     ["schedules", "losses", "tasks"],
     ["optimizers", "data", "models", "distribute"],
     ["callbacks"],

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfopt import _keras_internals
 from tfopt.compress._graph import Graph
 from tfopt.compress._matching import Port
 from tfopt.compress._ports import Portable
@@ -99,7 +100,9 @@ def _range(layers: Sequence[Any]) -> tuple[float, float] | tuple[np.ndarray, np.
 
 
 def _indices(model: keras.Model, port: Port) -> int:
-    sizes = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, L.Embedding)]
+    sizes = [
+        layer.input_dim for layer in _keras_internals.leaf_layers(model) if isinstance(layer, L.Embedding)
+    ]
     if sizes:
         return max(1, min(sizes))
     return 256 if port.dtype == "uint8" else 2

@@ -11,8 +11,8 @@ from typing import Any, final
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert_phase import ConverterError
 
+from tfopt import _tflite_internals
 from tfopt.compress._device_forms import UNROLLED_STEPS, device_forms, is_fusible, recurrent_layers
 from tfopt.compress._flatbuffer import always_zero, finished, shortened
 from tfopt.compress._ports import Portable
@@ -54,7 +54,7 @@ def converted(model: Portable, form: Form, shapes: list[tuple], data: list[np.nd
         if dead:
             _logger.warning("Always zero in the given data, so their ranges are widened: %s.", dead)
             content = _content(_with_ranges(model, data or []), form, shapes, None)
-    except ConverterError as error:
+    except _tflite_internals.converter_error() as error:
         raise ValueError(_lacking(model, form, str(error))) from None
     except RuntimeError as error:  # the quantizer of 16-bit activations raises no error of its own kind
         raise ValueError(_unquantized(model, form, str(error))) from error

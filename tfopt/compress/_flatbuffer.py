@@ -6,13 +6,10 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from tfopt._optional import require
+from tfopt import _tflite_internals
 from tfopt.compress._matching import Port
 
-try:
-    schema: Any = require("ai_edge_litert.schema_py_generated", "Reading a .tflite file")
-except ImportError:
-    schema = require("tensorflow.lite.python.schema_py_generated", "Reading a .tflite file")
+schema = _tflite_internals.schema()
 
 WEIGHT_BITS = 10  # a channel's gain moves by at most 2**-11, 0.06 of a step at the end of the int8 range
 BIAS_BITS = 8  # no kernel reads these: a bias is added to sums whose scale is that of input times weight

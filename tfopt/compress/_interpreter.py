@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from tfopt._optional import require
+from tfopt._tflite_internals import operations as operations_of
 from tfopt.compress._flatbuffer import RETURNS, metadata
 from tfopt.compress._matching import Port
 from tfopt.compress._probe import CHILD
@@ -47,7 +48,7 @@ class FileInterpreter:
         self.inputs = [_port(details, names[0]) for details in self._inputs]
         self.outputs = [_port(details, names[1]) for details in self._outputs]
         self.returns_dict = _returns_dict(content, self.outputs)
-        operations = {op["op_name"] for op in self._interpreter._get_ops_details()}
+        operations = {op["op_name"] for op in operations_of(self._interpreter)}
         self._is_stateful = bool(operations & _STATEFUL)
         shapes = [details["shape"] for details in self._inputs]
         self.batch = int(shapes[0][0]) if shapes and len(shapes[0]) else 1

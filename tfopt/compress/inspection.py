@@ -6,6 +6,8 @@ from typing import Any, final
 
 import numpy as np
 
+from tfopt import _tflite_internals
+
 
 @final
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def inspect_interpreter(interpreter: Any) -> Inspection:
     """Reads everything out of an interpreter that has allocated its tensors and uses no delegate."""
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     sources, targets = interpreter.get_input_details(), interpreter.get_output_details()
-    operations = [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+    operations = [op for op in _tflite_internals.operations(interpreter) if op["op_name"] != "DELEGATE"]
     computed = {int(index) for op in operations for index in op["outputs"]}
     computed |= {source["index"] for source in sources}
     constant = {int(index) for op in operations for index in op["inputs"]} - computed  # others have no data

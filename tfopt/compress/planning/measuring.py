@@ -8,6 +8,7 @@ from typing import Any, final
 import keras
 import numpy as np
 
+from tfopt import _tflite_internals
 from tfopt.compress._data import pairs
 from tfopt.compress._interpreter import opened
 from tfopt.compress._score import Metric, score
@@ -78,7 +79,7 @@ class Judge:
 def arena(file: TFLiteModel) -> int:
     """Bytes of all activations that live at once, at their peak: from the making to the last reading."""
     interpreter = opened(file.path, built_in=True)
-    operations = interpreter._get_ops_details()
+    operations = _tflite_internals.operations(interpreter)
     sizes = {t["index"]: _padded(t) for t in interpreter.get_tensor_details()}
     start = {int(t["index"]): -1 for t in interpreter.get_input_details()}
     end = {int(t["index"]): len(operations) for t in interpreter.get_output_details()}

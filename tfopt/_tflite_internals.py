@@ -1,0 +1,31 @@
+"""Private names of LiteRT and TensorFlow Lite that tfopt needs, with the reason.
+
+Importing this module imports neither: a file is read without TensorFlow where LiteRT is installed.
+"""
+
+import importlib
+from typing import Any
+
+from tfopt._optional import require
+
+
+def schema() -> Any:
+    """The classes that read and write the flat buffer of a .tflite file; they have no public name."""
+    purpose = "Reading a .tflite file"
+    try:
+        return require("ai_edge_litert.schema_py_generated", purpose)
+    except ImportError:
+        return require("tensorflow.lite.python.schema_py_generated", purpose)
+
+
+def operations(interpreter: Any) -> list[dict[str, Any]]:
+    """Name, inputs and outputs of each operation, in the order in which they run.
+
+    No public call tells them.
+    """
+    return interpreter._get_ops_details()
+
+
+def converter_error() -> type[Exception]:
+    """What the converter raises, to tell its failures from mistakes of the caller; it has no public name."""
+    return importlib.import_module("tensorflow.lite.python.convert_phase").ConverterError
