@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, final
@@ -57,7 +58,13 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def _sync(path: pathlib.Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Waits until a file or the names in a folder are on the disk."""
+    if sys.platform == "win32":
+        if path.is_dir():  # Windows opens no folders; NTFS keeps a journal of the names
+            return
+        handle = os.open(path, os.O_RDWR)  # where only a writer may flush
+    else:
+        handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
