@@ -34,21 +34,79 @@ def test_a_sound_environment_is_not_broken():
     findings = doctor.diagnose()
     assert not doctor.is_broken(findings), [entry for entry in findings if entry.status == "broken"]
     assert {"python", "tensorflow", "keras", "tensorboard", "CPU"} <= {entry.subject for entry in findings}
+    assert {"tensorflow-metal", "CUDA"}.isdisjoint(entry.subject for entry in findings)
     assert all(bool(entry.fix) == (entry.status != "ok") for entry in findings)
     assert json.loads(json.dumps([entry.as_dict() for entry in findings]))[0]["status"] == "ok"
 
 
-def test_missing_tensorboard_is_broken(monkeypatch):
-    real = packages.version
+@pytest.fixture
+def installed(monkeypatch):
+    """Changes what is installed: distribution=version, None for absent, "_" for "-" in names."""
 
-    def version(name):
-        if name == "tensorboard":
-            raise PackageNotFoundError(name)
-        return real(name)
+    def change(**versions):
+        changed = {name.replace("_", "-") if name != "tf_keras" else name: v for name, v in versions.items()}
+        real = packages.version
 
-    monkeypatch.setattr(packages, "version", version)
-    assert finding("tensorboard").status == "broken" and "pip install" in finding("tensorboard").fix
+        def version(name):
+            if changed.get(name, "") is None:
+                raise PackageNotFoundError(name)
+            return changed.get(name) or real(name)
+
+        monkeypatch.setattr(packages, "version", version)
+
+    return change
+
+
+def test_a_missing_requirement_is_broken(installed):
+    installed(keras_tuner=None)
+    assert finding("keras-tuner").status == "broken" and "pip install" in finding("keras-tuner").fix
     assert doctor.is_broken(doctor.diagnose())
+
+
+def test_a_missing_extra_is_no_fault_and_names_its_install_line(installed):
+    installed(matplotlib=None, tensorboard=None)
+    for name, extra in (("matplotlib", "report"), ("tensorboard", "search")):
+        assert finding(name).status == "ok" and f'pip install "tfopt[{extra}]"' in finding(name).detail
+    assert not doctor.is_broken(packages.versions())
+
+
+@pytest.mark.parametrize(
+    ("versions", "status", "detail", "fix"),
+    [
+        ({"tensorflow_cpu": "2.20.0"}, "ok", "2.20.0 (tensorflow-cpu)", ""),
+        ({"tensorflow_intel": "2.18.0"}, "ok", "2.18.0 (tensorflow-intel)", ""),
+        ({"tf_nightly": "2.23.0.dev20261101"}, "warning", "untested", "pip install"),
+        ({"tensorflow_macos": "2.16.2"}, "broken", "2.16.2 (tensorflow-macos), tested with", "uninstall"),
+        ({}, "broken", "not installed", "pip install"),
+    ],
+)
+def test_other_distributions_of_tensorflow_are_known(versions, status, detail, fix, installed):
+    installed(tensorflow=None, **versions)
+    found = finding("tensorflow")
+    assert found.status == status and detail in found.detail and fix in found.fix
+
+
+def test_two_distributions_of_tensorflow_are_broken(installed):
+    installed(tf_nightly="2.23.0")
+    assert finding("tensorflow").status == "broken" and "write the same files" in finding("tensorflow").detail
+    assert finding("tensorflow").fix.startswith("pip uninstall tensorflow tf-nightly")
+
+
+def test_plugins_that_do_not_fit_are_warned_of(installed, monkeypatch):
+    assert finding("tensorflow-metal") is None and finding("CUDA") is None
+    installed(tensorflow_metal="1.2.0", nvidia_cudnn_cu12="9.3")
+    monkeypatch.setattr(packages.builds.ctypes.util, "find_library", lambda name: None)
+    assert finding("tensorflow-metal").status == finding("CUDA").status == "warning"
+
+
+def test_a_protobuf_that_breaks_tensorflow_datasets_names_the_version_to_install():
+    detail = (
+        "google.protobuf.runtime_version.VersionError: Detected incompatible Protobuf Gencode/Runtime "
+        "versions when loading tensorflow_metadata/proto/v0/anomalies.proto: gencode 6.31.1 runtime 5.29.6."
+    )
+    assert packages._reason(f"Traceback (most recent call last):\n  File\n{detail}\n", 1) == detail
+    fix = packages._fix("tensorflow_metadata", "tensorflow-metadata", detail)
+    assert re.fullmatch(r'pip install "tensorflow-metadata(<1\.18,>=1\.17|>=1\.17,<1\.18)"', fix)
 
 
 def test_untested_version_is_broken(monkeypatch):
@@ -140,16 +198,25 @@ def test_driver_without_gpu(monkeypatch):
     assert finding("GPU").status == "warning" and "tfopt[gpu]" in finding("GPU").fix
 
 
-@pytest.mark.parametrize(("quota", "cpus"), [("max 100000", None), ("50000 100000", 0.5)])
-def test_container_quota(monkeypatch, quota, cpus):
-    monkeypatch.setattr(_surroundings, "system_text", lambda path: quota)
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "50000 100000"}, 0.5),
+        ({"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.cfs_quota_us": "50000\n", "cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({}, None),
+    ],
+)
+def test_container_quota(monkeypatch, files, cpus):
+    monkeypatch.setattr(_surroundings, "system_text", lambda path: files.get(path.rpartition("/")[2], ""))
     assert _surroundings.usable_cpus() == (cpus or len(os.sched_getaffinity(0)))
     assert finding("threads").status == ("ok" if cpus is None else "warning")
 
 
 def test_low_memory(monkeypatch):
-    monkeypatch.setattr(machine, "system_text", lambda path: "MemAvailable: 1000 kB")
-    assert finding("memory").status == "warning"
+    monkeypatch.setattr(machine, "free_memory", lambda: 1_000_000)
+    assert finding("memory").status == "warning" and "container's limit" in finding("memory").fix
 
 
 def test_low_disk_and_unwritable_folder(monkeypatch, tmp_path):
@@ -164,6 +231,8 @@ def test_low_disk_and_unwritable_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(machine.tempfile, "NamedTemporaryFile", refuse)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "not" / "there"))
     assert finding("weights cache").status == "broken" and str(tmp_path) in finding("weights cache").detail
+    assert "KERAS_HOME" in finding("weights cache").fix and "TMPDIR" in finding("temporary folder").fix
+    assert finding("measurements cache").status == "warning"  # as on a home that is read-only
 
 
 def test_the_command_exits_with_1_where_something_is_broken(monkeypatch, capsys):

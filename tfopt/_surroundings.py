@@ -28,7 +28,10 @@ def visible_cpus() -> int:
 def usable_cpus() -> float:
     """Cores that this process gets: those it sees, or the container's quota if that is less."""
     quota = system_text("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0] != "max":
+    if not quota:  # control groups of version 1, in which -1 stands for no limit
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota = "".join(system_text(f"/sys/fs/cgroup/cpu/{name}") + " " for name in names).split()
+    if len(quota) == 2 and quota[0] not in ("max", "-1"):
         return min(visible_cpus(), int(quota[0]) / int(quota[1]))
     return float(visible_cpus())
 

@@ -23,7 +23,9 @@ def environment() -> Iterator[Finding]:
 
 def keras_home() -> pathlib.Path:
     """Where Keras keeps its settings and downloads; below /tmp if it cannot write to the user's folder."""
-    home = pathlib.Path.home() if os.access(pathlib.Path.home(), os.W_OK) else pathlib.Path("/tmp")
+    home = (
+        pathlib.Path.home() if os.access(pathlib.Path.home(), os.W_OK) else pathlib.Path("/tmp")
+    )  # as Keras
     return pathlib.Path(os.environ.get("KERAS_HOME") or home / ".keras").expanduser()
 
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Literal
 
+from tfopt._memory import free_memory
 from tfopt._surroundings import cache_folder, system_text, usable_cpus, visible_cpus
 from tfopt.doctor.finding import Finding
 from tfopt.doctor.frameworks import keras_home
@@ -31,30 +32,40 @@ def processors() -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """What is free."""
-    for line in system_text("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable"):
-            available = int(line.split()[1]) * 1024
-            fix = "close other programs or use a smaller batch size" if available < _LOW_MEMORY else ""
-            yield Finding("memory", "warning" if fix else "ok", f"{available / 1e9:.1f} GB available", fix)
+    """What this process may still use: of the machine, of its container, of `ulimit -v`."""
+    available = free_memory()
+    fix = "close other programs, raise the container's limit or use a smaller batch size"
+    low = available < _LOW_MEMORY
+    yield Finding(
+        "memory", "warning" if low else "ok", f"{available / 1e9:.1f} GB available", fix if low else ""
+    )
 
 
 def folders() -> Iterator[Finding]:
     """Those that are written to: is it allowed, and is there room?"""
-    yield from _folder("weights cache", keras_home())
-    yield from _folder("measurements cache", cache_folder())
-    yield from _folder("working folder", pathlib.Path.cwd())
-    yield from _folder("temporary folder", pathlib.Path(tempfile.gettempdir()))
+    yield from _folder("weights cache", keras_home(), "KERAS_HOME")
+    yield from _folder("measurements cache", cache_folder(), "XDG_CACHE_HOME", "measurements are made again")
+    yield from _folder("working folder", pathlib.Path.cwd(), "the folder you start in")
+    yield from _folder("temporary folder", pathlib.Path(tempfile.gettempdir()), "TMPDIR")
 
 
-def _folder(subject: str, folder: pathlib.Path) -> Iterator[Finding]:
+def _folder(subject: str, folder: pathlib.Path, choice: str, without: str = "") -> Iterator[Finding]:
+    """One finding.
+
+    Args:
+        subject: What the folder is for.
+        folder: It may not exist; then the nearest existing one above it is looked at.
+        choice: What to change to have another one.
+        without: What happens where it cannot be written, if that is no failure.
+    """
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.NamedTemporaryFile(dir=existing):
             free = shutil.disk_usage(existing).free
     except OSError as error:
-        fix = f"make {existing} writable, or choose another (KERAS_HOME, XDG_CACHE_HOME, TMPDIR)"
-        yield Finding(subject, "broken", f"{existing}: {error.strerror}", fix)
+        detail = f"{existing}: {error.strerror}{': ' if without else ''}{without}"
+        fix = f"make {existing} writable, or choose another: {choice}"
+        yield Finding(subject, "warning" if without else "broken", detail, fix)
         return
     status: Literal["ok", "warning", "broken"] = "ok"
     if free < _LOW_DISK:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 
+from tfopt._optional import is_installed
+from tfopt.doctor import builds
 from tfopt.doctor.finding import Finding
 from tfopt.doctor.frameworks import keras_home
 
@@ -19,8 +21,10 @@ _MODULES = {
     "PIL.Image": "pillow",
     "matplotlib.pyplot": "matplotlib",
     "ai_edge_litert.interpreter": "ai-edge-litert",
+    "tensorflow_metadata.proto.v0.schema_pb2": "tensorflow-metadata",
     "tfopt.optimizers": "tfopt",
 }
+_OPTIONAL = {"scikit-learn", "matplotlib", "ai-edge-litert"}  # absent without an extra
 # where tfopt cannot be imported, one of these is to blame, the first of them rather than the last:
 _CAUSES = {
     "numpy": "numpy",
@@ -36,16 +40,14 @@ _REASON = re.compile(r"^[\w.]*(?:Error|Exception|Exit)\b", re.MULTILINE)
 
 
 def versions() -> Iterator[Finding]:
-    """Python, and every requirement of tfopt and of TensorFlow, such as that on numpy's version.
-
-    Without tensorboard, which TF 2.21 no longer brings, keras-tuner fails with errors that do not say so.
-    """
+    """Python, and every requirement of tfopt and of TensorFlow, such as that on numpy's version."""
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     if importlib.util.find_spec("packaging") is None:
         yield Finding("packaging", "broken", "not installed", "pip install packaging")
         return
     known: set[str] = set()
-    for owner in ("tfopt", "tensorflow", "keras"):
+    frameworks = [*builds.installed("tensorflow", version), *builds.installed("keras", version)]
+    for owner in ("tfopt", *frameworks):
         try:
             needs = list(_requirements(owner))
         except PackageNotFoundError:
@@ -58,15 +60,41 @@ def versions() -> Iterator[Finding]:
             if name not in known and (owner == "tfopt" or name == "numpy" or finding.status != "ok"):
                 known.add(name)
                 yield finding
+    yield from builds.plugins(version)
+    yield from _extras()
 
 
-def _requirements(owner: str) -> Iterator[tuple[str, str]]:
-    """(name, versions) of what a package needs."""
+# Extra -> what it is for. That one is absent is no fault: the main job does without.
+_EXTRAS = {
+    "report": "the map of images in a report, plots, and the data set 'digits'",
+    "search": "`tfopt search`: keras-tuner imports it",
+    "litert": "running .tflite files without TensorFlow",
+    "parquet": "Parquet files",
+    "heif": "HEIC pictures, as telephones take them",
+}
+
+
+def _extras() -> Iterator[Finding]:
+    """What `pip install tfopt` leaves out."""
+    try:
+        core = {name for name, _ in _requirements("tfopt")}
+        needs = [(e, *each) for e in _EXTRAS for each in _requirements("tfopt", e) if each[0] not in core]
+    except PackageNotFoundError:
+        return
+    for extra, name, wanted in needs:
+        if builds.installed(name, version):
+            yield _version(name, wanted)
+        else:
+            yield Finding(name, "ok", f'not installed: {_EXTRAS[extra]}. pip install "tfopt[{extra}]"')
+
+
+def _requirements(owner: str, extra: str = "") -> Iterator[tuple[str, str]]:
+    """(name, versions) of what a package needs, with one of its extras."""
     from packaging.requirements import Requirement
 
     for line in requires(owner) or []:
         requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
             yield requirement.name, str(requirement.specifier)
 
 
@@ -74,12 +102,23 @@ def _version(name: str, wanted: str) -> Finding:
     from packaging.specifiers import SpecifierSet
 
     fix = f'pip install "{name}{wanted}"'
-    try:
-        found = version(name)
-    except PackageNotFoundError:
+    found = builds.installed(name, version)
+    if not found:
         return Finding(name, "broken", "not installed", fix)
-    if SpecifierSet(wanted).contains(found, prereleases=True):
-        return Finding(name, "ok", found)
+    conflict = builds.conflict(name, found)
+    if conflict is not None:
+        return conflict
+    distribution, number = next(iter(found.items()))
+    fits = SpecifierSet(wanted).contains(number, prereleases=True)
+    if distribution == name:
+        return Finding(name, "ok", number) if fits else _unfit(name, number, wanted, fix)
+    status, told = builds.status(distribution, fits)
+    if status == "broken":
+        return _unfit(name, number + told, wanted, f"pip uninstall {distribution}; {fix}")
+    return Finding(name, status, number + told, fix if status == "warning" else "")
+
+
+def _unfit(name: str, found: str, wanted: str, fix: str) -> Finding:
     return Finding(name, "broken", f"{found}, tested with {wanted}", fix)
 
 
@@ -94,7 +133,8 @@ def imports() -> Iterator[Finding]:
 
 
 def _try(modules: dict[str, str]) -> Iterator[Finding]:
-    children = {module: _start(module) for module in modules if module not in sys.modules}
+    wanted = [module for module in modules if modules[module] not in _OPTIONAL or is_installed(module)]
+    children = {module: _start(module) for module in wanted if module not in sys.modules}
     told = set()
     for module, child in children.items():
         try:
@@ -132,12 +172,22 @@ def _fix(package: str, name: str, detail: str) -> str:
         return "export KERAS_BACKEND=tensorflow"
     if missing:
         return f"pip install {name if missing[1] == package else missing[1]}"
+    if name == "tensorflow-metadata" and "protobuf" in detail.lower():
+        return f'pip install "{name}{_wanted(name)}"'
     if re.search("Invalid `.*` configuration", detail):
         return f"mend or remove {keras_home() / 'keras.json'}"
     hiding = _hiding(package, name)
     if hiding:
         return f"rename or remove {hiding}: Python finds it in place of the installed package"
     return f"pip install --force-reinstall --no-cache-dir {name} (it must match numpy)"
+
+
+def _wanted(name: str) -> str:
+    """The versions of a package that tfopt asks for."""
+    try:
+        return dict(_requirements("tfopt")).get(name, "")
+    except PackageNotFoundError:
+        return ""
 
 
 def _hiding(package: str, name: str) -> pathlib.Path | None:
