@@ -1,4 +1,4 @@
-"""Packages whose names are imported at their first use (PEP 562), so that importing the package is cheap."""
+"""What is imported at its first use: the names of a package (PEP 562), and TensorFlow."""
 
 import importlib
 import sys
@@ -32,3 +32,16 @@ def lazy_names(
         return sorted({*vars(sys.modules[package]), *modules})
 
     return __getattr__, __dir__
+
+
+class _LazyModule:
+    """Stands for a module that is imported when one of its attributes is read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
+tensorflow = _LazyModule("tensorflow")

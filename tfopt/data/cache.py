@@ -1,5 +1,7 @@
 """Decodes and resizes every example once, into memory or into a temporary file."""
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 import functools
 import logging
 import math
@@ -9,10 +11,9 @@ import tempfile
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt._checks import check_choice, check_integer, message
 from tfopt._memory import free_memory
@@ -20,6 +21,12 @@ from tfopt.data.class_balance import Rebalanced
 from tfopt.data.decode import resize, three_channels
 from tfopt.data.random_access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.stream import Stream, stream_of, target_specs
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
+
 
 _log = logging.getLogger(__name__)
 _ALIGNMENT = 64  # bytes

@@ -5,14 +5,21 @@ dataset is only a mapping from the position in an epoch to an example: no image 
 shuffles and shards it like any other dataset.
 """
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 from collections.abc import Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt._checks import check_choice, check_instance, check_integer, message
 from tfopt.data.random_access import RandomAccess, random_access_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
+
 
 _METHODS = ("oversample", "undersample", "rejection")
 
@@ -107,7 +114,7 @@ class Rebalanced(RandomAccess):
         """The targets of `base`, which `locate` indexes."""
         return self.base.targets
 
-    def over(self, base: RandomAccess) -> "Rebalanced":
+    def over(self, base: RandomAccess) -> Rebalanced:
         """The same selection from another source of the same examples, such as a cache."""
         return Rebalanced(base, self.wanted, self.seed, self.redraw)
 

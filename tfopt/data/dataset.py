@@ -1,17 +1,23 @@
 """What `tfopt.data.load` returns: splits, names of the classes or targets, and counts."""
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt._checks import message
 from tfopt.data.cache import cached, check_image_size
 from tfopt.data.class_balance import balance
 from tfopt.data.fingerprint import fingerprint
 from tfopt.data.random_access import RandomAccess, random_access_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
 
 
 @final
@@ -80,7 +86,7 @@ class ImageDataset:
         *,
         crop_to_aspect_ratio: bool = False,
         cache: str | None = "auto",
-    ) -> "ImageDataset":
+    ) -> ImageDataset:
         """Decodes and resizes every split once, for data that is read several times.
 
         Args:
@@ -103,7 +109,7 @@ class ImageDataset:
 
     def balanced(
         self, method: str = "oversample", *, target: Sequence[float] | None = None, seed: int = 0
-    ) -> "ImageDataset":
+    ) -> ImageDataset:
         """The same data with the classes of train balanced, as `tfopt.data.balance` does.
 
         `class_counts["train"]` says what an epoch then has; the counts before are those of this object.

@@ -1,17 +1,24 @@
 """Tells whether a data set is still the one that it was."""
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.parquet import Encoded
 from tfopt.data.random_access import Files, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.stream import RecordFiles, stream_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
+
 
 _BLOCK = 2**24  # bytes read at a time
 _SAMPLED = 64  # files whose content counts in any case: unpacked archives give all files one time

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,14 @@ from tfopt.data.tfds import from_prepared, from_tfds, prepared_folder
 
 _log = logging.getLogger(__name__)
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+
+
+class Examples(NamedTuple):
+    """Splits that can be read in any order, names of the classes, and other attributes of `ImageDataset`."""
+
+    splits: dict[str, RandomAccess]
+    names: tuple[str, ...]
+    about: dict[str, Any]
 
 
 def load(
@@ -101,38 +109,74 @@ def load(
     check_integer("seed", seed, minimum=0)
     check_choice("on_bad_image", on_bad_image, ("raise", "skip"))
     check_task(task)
-    if isinstance(source, (tuple, list, Mapping)):
-        arrays, names, task = from_arrays(source, class_names, task)
-        about = {"task": task, "source": _described(arrays)}
-        return image_dataset(_complete(arrays, fractions, seed, _take_arrays), names, **about)
     columns: dict[str, Any] = {
         "image_column": image_column,
         "label_column": label_column,
         "split_column": split_column,
     }
     columns |= {"weight_column": weight_column, "separator": separator}
+    options: dict[str, Any] = {
+        "class_names": class_names,
+        "data_dir": data_dir,
+        "task": task,
+        "columns": columns,
+    }
+    found = read_examples(source, fractions, seed, on_bad_image, **options)
+    return (
+        found if isinstance(found, ImageDataset) else image_dataset(found.splits, found.names, **found.about)
+    )
+
+
+def read_examples(
+    source: Any,
+    fractions: dict[str, float],
+    seed: int,
+    on_bad_image: str,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    data_dir: str | None = None,
+    task: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> Examples | ImageDataset:
+    """What `load` makes its datasets from, read without TensorFlow; a dataset if the source is of TFDS.
+
+    Args:
+        source: As in `load`, like the rest.
+        fractions: Shares of the "validation" and "test" splits where the source lacks them.
+        seed: Of the splits.
+        on_bad_image: "raise" or "skip".
+        class_names: Names of classes.
+        data_dir: Of TFDS, or of the paths in a table.
+        task: "classification", "multilabel", "regression" or None.
+        columns: `image_column`, `label_column`, `split_column`, `weight_column` and `separator` by name.
+    """
+    if isinstance(source, (tuple, list, Mapping)):
+        arrays, names, task = from_arrays(source, class_names, task)
+        about = {"task": task, "source": _described(arrays)}
+        return Examples(_complete(arrays, fractions, seed, _take_arrays), names, about)
     if (table := _table(source, data_dir)) is not None:
         skip = on_bad_image == "skip"
-        listed, names, about = from_table(table, task=task, class_names=class_names, skip=skip, **columns)
+        listed, names, about = from_table(
+            table, task=task, class_names=class_names, skip=skip, **(columns or {})
+        )
         _log_notes(table.name, about["notes"])
-        return image_dataset(_complete(listed, fractions, seed, _take_files), names, **about)
+        return Examples(_complete(listed, fractions, seed, _take_files), names, about)
     if not isinstance(source, (str, os.PathLike)):
         expected = "a folder, a CSV file, 'digits', a TFDS name, arrays or a data frame"
         raise TypeError(message("source", expected, source))
     name = os.path.expanduser(os.fspath(source))
-    if given := [option for option, value in columns.items() if value]:
+    if given := [option for option, value in (columns or {}).items() if value]:
         raise ValueError(message("source", f"a CSV or TSV file or a data frame, as {given} are given", name))
     if files := parquet_files(name):
         encoded, names, about = from_parquet(name, files, class_names, task)
         _log_notes(name, about["notes"])
-        return image_dataset(_complete(encoded, fractions, seed, Encoded.taken), names, **about)
+        return Examples(_complete(encoded, fractions, seed, Encoded.taken), names, about)
     if task not in (None, "classification"):
         expected = "None or 'classification' for a source with one class per image"
         raise ValueError(message("task", expected, task, "Pass a CSV file for other labels."))
     if name == "digits":
-        return image_dataset(
-            _complete({"train": _digits()}, fractions, seed, _take_arrays), tuple("0123456789"), source=name
-        )
+        splits = _complete({"train": _digits()}, fractions, seed, _take_arrays)
+        return Examples(splits, tuple("0123456789"), {"source": name})
     if os.path.isdir(name) and (prepared := prepared_folder(name)):
         return from_prepared(prepared, fractions)
     if os.path.isdir(name):
@@ -160,7 +204,7 @@ def _digits() -> InMemory:
 
 
 def _described(arrays: Mapping[str, InMemory]) -> str:
-    shapes = (f"{name} {tuple(split.images.shape)}" for name, split in arrays.items())
+    shapes = (f"{name} {split.pixels.shape}" for name, split in arrays.items())
     return f"arrays: {', '.join(shapes)}"
 
 
@@ -184,7 +228,7 @@ def _complete(
     return splits | {name: take(splits["train"], indices) for name, indices in parts.items()}
 
 
-def _from_folder(directory: str, fractions: dict[str, float], seed: int, skip: bool) -> ImageDataset:
+def _from_folder(directory: str, fractions: dict[str, float], seed: int, skip: bool) -> Examples:
     folder = list_folder(directory)
     names, notes, skipped = folder.class_names, folder.notes, []  # type: ignore[var-annotated]
     for split, listing in folder.splits.items():
@@ -204,7 +248,7 @@ def _from_folder(directory: str, fractions: dict[str, float], seed: int, skip: b
         notes.append(f"left out {len(skipped)} files that are not readable images, such as {skipped[0]!r}")
     _log_notes(directory, notes)
     about = {"skipped": tuple(skipped), "source": directory, "notes": tuple(notes)}
-    return image_dataset(_complete(splits, fractions, seed, _take_files), names, **about)
+    return Examples(_complete(splits, fractions, seed, _take_files), names, about)
 
 
 def _table(source: Any, folder: str | None) -> Table | None:

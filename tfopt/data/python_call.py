@@ -1,10 +1,16 @@
 """Python code in a tf function, without TensorFlow keeping it, and all that it refers to, for ever."""
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
+
 
 _KEPT = "_tfopt_python_calls"
 

@@ -5,16 +5,23 @@ without reading the ones before it. A `tf.data.Dataset` cannot do that in genera
 `as_dataset` therefore keeps a reference to its source, which `pipeline` asks for with `random_access_of`.
 """
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 import abc
 import functools
 import os
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt.data.decode import decode
 from tfopt.data.python_call import call_python
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
+
 
 _ATTRIBUTE = "_tfopt_random_access"
 
@@ -106,13 +113,20 @@ class InMemory(RandomAccess):
         self, images: np.ndarray | tf.Tensor, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> None:
         super().__init__(labels, (int(images.shape[1]), int(images.shape[2])), weights)
-        self.images = tf.convert_to_tensor(images, tf.uint8)
+        array = isinstance(images, np.ndarray) and images.dtype == np.uint8
+        self._images = images if array else tf.convert_to_tensor(images, tf.uint8)
+
+    @functools.cached_property
+    def images(self) -> tf.Tensor:
+        """All images as one tensor, which is made when TensorFlow first needs it."""
+        with tf.init_scope():  # not part of the graph that asks first
+            self._images = tf.convert_to_tensor(self._images, tf.uint8)
+        return self._images
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """One row of the tensor."""
         return tf.gather(self.images, index)
 
-    @tf.autograph.experimental.do_not_convert  # has nothing to convert
     def batch(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """float32 images and targets of the examples with these indices [batch, 1]; zeros for index -1."""
         rows = functools.partial(tf.gather_nd, indices=index, bad_indices_policy="IGNORE")
@@ -124,8 +138,8 @@ class InMemory(RandomAccess):
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
-        """The tensor as an array, without a copy. Do not write to it."""
-        return np.asarray(memoryview(self.images))
+        """The images as an array, without a copy. Do not write to it."""
+        return np.asarray(memoryview(self._images))  # type: ignore[arg-type]
 
 
 class PythonAccess(RandomAccess):
@@ -182,6 +196,6 @@ class Files(PythonAccess):
         """One file at any size; the arguments are those of `decode`."""
         return decode(self.paths[int(index)], size, crop, out=out, grey_bits=self.grey_bits)
 
-    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> "Files":
+    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> Files:
         """The same files, resized to `image_size`."""
         return Files(self.paths, self.labels, image_size, crop_to_aspect_ratio, self.weights, self.grey_bits)

@@ -131,7 +131,8 @@ class IndexReader(Reader):
     def _batches(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         """Gathers batches from a dataset of one tensor with the indices of an epoch."""
         batches = numbers.rebatch(self.sampler.batch_size, drop_remainder=self.sampler.drop_remainder)
-        return batches.map(self.source.batch, num_parallel_calls=_THREADS)
+        read = tf.autograph.experimental.do_not_convert(self.source.batch)  # has nothing to convert
+        return batches.map(read, num_parallel_calls=_THREADS)
 
     def _read(self, places: tf.data.Dataset, epoch: tf.Tensor) -> tf.data.Dataset:
         def read(place: tf.Tensor) -> Any:

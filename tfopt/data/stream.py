@@ -5,16 +5,23 @@ files are permuted, several of them are interleaved, and a window of records is 
 on the index of an example in the stored order, so it does not change with the shuffling.
 """
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 import abc
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt.data.decode import resize, three_channels
 from tfopt.data.python_call import call_python
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
+
 
 _ATTRIBUTE = "_tfopt_stream"
 _WINDOW_BYTES = 2**28
@@ -38,7 +45,7 @@ class Stream(abc.ABC):
     def __len__(self) -> int:
         return self.count
 
-    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> "Stream":
+    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> Stream:
         """The same examples, resized to `image_size`."""
         other = copy.copy(self)
         other.image_size, other.crop_to_aspect_ratio = image_size, crop_to_aspect_ratio

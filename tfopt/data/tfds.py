@@ -1,16 +1,23 @@
 """Image data sets by their name in TensorFlow Datasets."""
 
+from __future__ import annotations  # TensorFlow is not imported for the signatures
+
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfopt._checks import message
 from tfopt._optional import require
 from tfopt.data.dataset import ImageDataset
 from tfopt.data.stream import RecordFiles
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    from tfopt._lazy import tensorflow as tf
+
 
 _COUNT_AT_MOST = 200_000
 _PERCENT = re.compile(r"^(?P<name>\w+)(\[((?P<first>\d+)%)?:((?P<last>\d+)%)?\])?$")
