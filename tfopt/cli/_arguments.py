@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import os
 import typing
 from collections.abc import Collection
 from typing import Any
 
+from tfopt._checks import check_number, interval
 from tfopt.recipes.options import GROUPS, alternatives, check_option, expected, meaning
 
 DATA_HELP = (
@@ -45,6 +47,37 @@ def given_options(parsed: argparse.Namespace, config: Any) -> dict[str, Any]:
     """The options of a dataclass that were given as flags."""
     names = {field.name for field in dataclasses.fields(config)}
     return {name: value for name, value in vars(parsed).items() if name in names}
+
+
+def names_file(path: str) -> list[str]:
+    """The lines of a file, for `type=` of a flag."""
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file]
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path!r}: {error}") from None
+    while names and not names[-1]:
+        names.pop()
+    if len(names) < 2 or "" in names or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(
+            f"{path!r} must hold one name on each line, at least two, all different"
+        )
+    return names
+
+
+def number(kind: type[int] | type[float], **bounds: Any) -> Any:
+    """A converter for `type=` of a flag: int or float, with the bounds of `_checks.check_number`."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+            check_number("", value, **bounds)
+        except ValueError:
+            noun = "an integer" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {noun}{interval(**bounds)}, not {text!r}") from None
+        return value
+
+    return convert
 
 
 def _add_flag(section: Any, field: dataclasses.Field) -> None:

@@ -1,9 +1,11 @@
-"""`tfopt evaluate`: accuracy, size and latency of a file on images."""
+"""`tfopt evaluate`: how good is a file on labeled images?"""
 
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP
+from tfopt.cli._arguments import DATA_HELP, names_file
+
+_SPLITS = ("auto", "all", "train", "validation", "test")
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -11,27 +13,52 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(
         "evaluate",
         help="how good is this file on these images?",
-        description="Accuracy, size and latency of a .keras or .tflite file on one split of a data set.",
-        epilog="Example: tfopt evaluate runs/photos/model.tflite --data photos/ --split test",
+        description="Accuracy (or mean average precision, or mean absolute error), precision, recall and F1 "
+        "of every class, the confusion matrix, calibration, size and latency of a file on one split of a "
+        "data set. A .tflite file runs without TensorFlow.",
+        epilog="Examples: tfopt evaluate runs/photos/model.tflite --data photos/; "
+        "tfopt evaluate model.tflite --data photos/test --json",
     )
-    command.add_argument("model", metavar="MODEL", help=".keras or .tflite file")
-    command.add_argument("--data", required=True, help=DATA_HELP)
-    command.add_argument("--split", default="test", help="train, validation or test (default: test)")
-    command.add_argument("--seed", type=int, default=0, help="of the splits, as in training (default: 0)")
-    command.add_argument(
-        "--on-bad-image", default="raise", choices=("raise", "skip"), help="unreadable files"
+    command.add_argument("model", metavar="MODEL", help=".keras, .h5 or .tflite file")
+    images = command.add_argument_group("images")
+    images.add_argument("--data", required=True, help=DATA_HELP)
+    images.add_argument(
+        "--split",
+        default="auto",
+        choices=_SPLITS,
+        help="which images. auto: test, but all of a folder that is itself a split, such as photos/test. "
+        "Default: auto.",
     )
-    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    images.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of splits that the data does not have itself: that of the training. Default: 0.",
+    )
+    images.add_argument(
+        "--on-bad-image",
+        default="raise",
+        choices=("raise", "skip"),
+        help="what happens at a file that is no image. Default: raise.",
+    )
+    images.add_argument(
+        "--class-names",
+        type=names_file,
+        metavar="FILE",
+        help="one name on each line, for a model that holds no names, in the order of its outputs",
+    )
+    results = command.add_argument_group("results")
+    results.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command.set_defaults(run=run)
     return command
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Runs the command; returns its exit code."""
-    from tfopt.recipes import evaluate
+    """Prints what the file reaches."""
+    from tfopt.recipes.evaluating import evaluate
 
-    comparison = evaluate(
-        parsed.model, parsed.data, split=parsed.split, seed=parsed.seed, on_bad_image=parsed.on_bad_image
-    )
-    print(comparison.to_json() if parsed.json else comparison)
+    names = ("split", "seed", "on_bad_image", "class_names")
+    found = evaluate(parsed.model, parsed.data, **{name: getattr(parsed, name) for name in names})
+    print(found.to_json() if parsed.json else found)
     return 0

@@ -1,4 +1,4 @@
-"""One call for a whole job: fine-tune, compress, evaluate, predict."""
+"""One call for a whole job: fine-tune, compress, export, evaluate, predict."""
 
 from typing import TYPE_CHECKING
 
@@ -8,18 +8,21 @@ if TYPE_CHECKING:
     from tfopt.recipes.compress_config import CompressConfig
     from tfopt.recipes.compressing import CompressResult, compress
     from tfopt.recipes.config import FinetuneConfig
-    from tfopt.recipes.evaluating import evaluate
+    from tfopt.recipes.evaluating import Evaluation, evaluate
+    from tfopt.recipes.exporting import export
     from tfopt.recipes.finetuning import FinetuneResult, finetune
     from tfopt.recipes.predicting import Prediction, predict
 
 __all__ = [
     "CompressConfig",
     "CompressResult",
+    "Evaluation",
     "FinetuneConfig",
     "FinetuneResult",
     "Prediction",
     "compress",
     "evaluate",
+    "export",
     "finetune",
     "predict",
 ]
@@ -29,11 +32,13 @@ __getattr__, __dir__ = lazy_names(
     {
         "CompressConfig": "compress_config",
         "CompressResult": "compressing",
+        "Evaluation": "evaluating",
         "FinetuneConfig": "config",
         "FinetuneResult": "finetuning",
         "Prediction": "predicting",
         "compress": "compressing",
         "evaluate": "evaluating",
+        "export": "exporting",
         "finetune": "finetuning",
         "predict": "predicting",
     },

@@ -1,81 +1,179 @@
-"""A trained classifier from a file, `.keras` or `.tflite`, behind the same three names."""
+"""A trained image model from a file, `.keras` or `.tflite`, behind the same names."""
 
 import pathlib
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
-import keras
 import numpy as np
 
-from tfopt import compress
-from tfopt.data.decode import decode
-from tfopt.recipes.run_folder import stored_class_names
+from tfopt.recipes.stored_task import stored_task
+from tfopt.tasks import Classification, MultiLabel, Task
 
 _AT_ONCE = 64  # images in memory: thousands at once would take gigabytes
 
 
 @final
 class Classifier:
-    """Probabilities of classes for images, from a `.keras` or `.tflite` file that `finetune` wrote.
+    """Outputs of a model for images. A `.tflite` file runs without TensorFlow.
 
     Args:
-        path: The file.
+        path: A `.keras`, `.h5` or `.tflite` file.
+        class_names: Names of the outputs; None takes those that the file holds.
+        threads: Threads of the interpreter of a `.tflite` file.
 
     Attributes:
         model: The `keras.Model` or `TFLiteModel`.
         image_size: Height and width in pixels.
-        stored_class_names: Names of the outputs, or None if the file holds none.
+        stored_class_names: Names of the outputs, or None if neither the file nor the caller gives them.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is neither a `.keras` nor a `.tflite` file, cannot be loaded, or takes any size.
+        ValueError: If it is damaged, of another kind, takes no RGB images of a fixed size, or has another
+            number of outputs than names.
     """
 
-    def __init__(self, path: str | pathlib.Path) -> None:
-        self.path = pathlib.Path(path)
+    def __init__(
+        self, path: str | pathlib.Path, *, class_names: Sequence[str] | None = None, threads: int = 1
+    ) -> None:
+        self.path = pathlib.Path(path).expanduser()
         if not self.path.is_file():
-            raise FileNotFoundError(f"`model` must be a file. Received: model={str(path)!r}.")
-        if self.path.suffix not in (".keras", ".tflite"):
-            raise ValueError(f"`model` must be a .keras or .tflite file. Received: model={str(path)!r}.")
-        names: Sequence[str] | None
+            kinds = "a .keras, .h5 or .tflite file"
+            raise FileNotFoundError(f"`model` must be {kinds}. Received: model={str(path)!r}.")
+        stored = stored_task(self.path)
         self.model: Any
-        self._predict: Any
         if self.path.suffix == ".tflite":
-            file = compress.TFLiteModel(self.path)
-            self.model = file
-            self._predict, shape, names = file.predict, file.input_shape, file.class_names
+            from tfopt.compress.tflite_model import TFLiteModel
+
+            self.model = TFLiteModel(self.path, threads=threads)
+            self._predict: Callable[[np.ndarray], Any] = self.model.predict
+            shape, sigmoid = self.model.input_shape, False
         else:
-            model = keras.models.load_model(self.path, compile=False)
-            self.model = model
-            self._predict = lambda images: model.predict(images, verbose=0)
-            shape, names = model.input_shape[1:], stored_class_names(self.path)
-        if None in shape[:2]:
-            raise ValueError(f"`model` must have a fixed image size. Received: {str(path)!r} takes {shape}.")
+            self.model = _keras_model(self.path)
+            self._predict = self.model.predict_on_batch
+            shape, sigmoid = self.model.input_shape[1:], _ends_in_sigmoid(self.model)
+        if len(shape) != 3 or None in shape[:2] or shape[2] != 3:
+            fix = "Other models can be called from Python with inputs of their own."
+            raise ValueError(
+                f"`model` must take RGB images of a fixed size, (height, width, 3). Received: {str(path)!r}, "
+                f"which takes {tuple(shape)}. {fix}"
+            )
         self.image_size: tuple[int, int] = (int(shape[0]), int(shape[1]))
-        self.stored_class_names = names
+        self._task = _named(stored, class_names, sigmoid)
+        self._gives_logits: bool | None = None
+
+    @property
+    def task(self) -> Task:
+        """What the outputs mean.
+
+        Raises:
+            ValueError: If the file does not say it.
+        """
+        if self._task is None:
+            raise ValueError(
+                f"{str(self.path)!r} holds no class names. Files from `tfopt finetune` do; for another model "
+                "give them with `class_names`, in the order of its outputs."
+            )
+        return self._task
+
+    @property
+    def stored_class_names(self) -> Sequence[str] | None:
+        """Names of the outputs, or None."""
+        return None if self._task is None else self._task.names
 
     @property
     def class_names(self) -> Sequence[str]:
         """Names of the outputs.
 
         Raises:
-            ValueError: If the file holds none.
+            ValueError: If there are none.
         """
-        if self.stored_class_names is None:
-            raise ValueError(f"{str(self.path)!r} holds no class names. Files from `tfopt finetune` do.")
-        return self.stored_class_names
+        return self.task.names
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities `[examples, classes]` of float32 or uint8 pixels `[examples, height, width, 3]`."""
-        return np.asarray(self._predict(images.astype("float32")))
+        """Outputs `[examples, outputs]` of pixels `[examples, height, width, 3]` in [0, 255].
+
+        Those of a classifier are probabilities, also where the model itself ends in logits.
+
+        Raises:
+            ValueError: If the model has another number of outputs than names.
+        """
+        outputs = np.asarray(self._predict(images.astype("float32")))
+        if self._task is None:
+            return outputs
+        if isinstance(self._task, Classification) and outputs.ndim == 2:
+            outputs = self._probabilities(outputs)
+        if outputs.ndim != 2 or outputs.shape[1] != self._task.outputs:
+            raise ValueError(
+                f"{str(self.path)!r} has outputs of shape {outputs.shape[1:]} and {self._task.outputs} names "
+                f"({', '.join(self._task.names[:3])}, ...). Give one name for each output with `class_names`."
+            )
+        return outputs
 
     def predict_files(self, paths: Sequence[str | pathlib.Path]) -> np.ndarray:
-        """Probabilities `[files, classes]` of image files, resized as in training.
+        """Outputs `[files, outputs]` of image files, resized as in training.
 
         Raises:
             BadImageError: If a file is no image.
         """
+        from tfopt.data.decode import decode
+
         parts = [paths[first : first + _AT_ONCE] for first in range(0, len(paths), _AT_ONCE)]
         return np.concatenate(
             [self.predict(np.stack([decode(str(path), self.image_size) for path in part])) for part in parts]
         )
+
+    def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Softmax of logits; of a single probability also its complement."""
+        if outputs.shape[1] == 1 and self.task.outputs == 2:
+            return np.concatenate([1 - outputs, outputs], axis=1)
+        if self._gives_logits is None and len(outputs):
+            rounding = outputs.shape[1] / 512  # 8-bit outputs come in steps of 1/256
+            sums = np.abs(outputs.sum(axis=1) - 1).max()
+            self._gives_logits = bool(outputs.min() < -1e-3 or sums > 0.02 + rounding)
+        if not self._gives_logits:
+            return outputs
+        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _named(stored: Task | None, class_names: Sequence[str] | None, sigmoid: bool) -> Task | None:
+    if class_names is not None:
+        stored = None
+    names = class_names if stored is None else stored.names
+    if names is None:
+        return None
+    several = sigmoid and (stored is None or isinstance(stored, Classification)) and len(names) != 2
+    return MultiLabel(names) if several else stored or Classification(names)
+
+
+def _ends_in_sigmoid(model: Any) -> bool:
+    return getattr(getattr(model.layers[-1], "activation", None), "__name__", "") == "sigmoid"
+
+
+def _keras_model(path: pathlib.Path) -> Any:
+    """The model of a file, or an error that says what is wrong with the file."""
+    if path.suffix == ".keras":
+        _check_whole(path)
+    from tfopt.models import load
+
+    try:
+        return load(path)
+    except Exception as error:  # Keras raises a dozen kinds on what it does not understand
+        text = str(error).rpartition("Exception encountered: ")[2]  # behind the whole config of the model
+        reason = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
+        fix = "If it needs layers of your own, call `tfopt.recipes` in a script that imports them."
+        raise ValueError(f"{str(path)!r} cannot be loaded: {reason[:300].rstrip('.')}. {fix}") from error
+
+
+def _check_whole(path: pathlib.Path) -> None:
+    """Refuses a `.keras` file of which a byte is missing or changed."""
+    fix = "Copy it again, or run the command that wrote it once more."
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{str(path)!r} is damaged or no .keras file: {error}. {fix}") from error
+    if damaged is not None:
+        raise ValueError(f"{str(path)!r} is damaged: its part {damaged!r} has changed. {fix}")

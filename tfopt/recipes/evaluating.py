@@ -1,42 +1,219 @@
 """`evaluate`: how good is this file on these images?"""
 
+import dataclasses
+import itertools
+import json
+import math
+import os
 import pathlib
-from typing import Any
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, final
 
-from tfopt import compress, data
+import numpy as np
+
+from tfopt import _checks
+from tfopt._surroundings import visible_cpus
+from tfopt._table import Printable
+from tfopt.data.dataset import ImageDataset
+from tfopt.data.decode import resize, three_channels
+from tfopt.data.layout import split_of
+from tfopt.data.loading import Examples, read_examples
+from tfopt.data.random_access import Files, RandomAccess, random_access_of
 from tfopt.recipes.classifier import Classifier
+from tfopt.recipes.evaluation_tables import tables
+from tfopt.tasks import Classification, Task
+
+SPLITS = ("auto", "all", "train", "validation", "test")
+_DRAWN = {"validation": 0.15, "test": 0.15}  # as `tfopt.data.load` draws splits that the data lacks
+_BATCH = 32
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Evaluation(Printable):
+    """What a file reaches on labeled images; prints as tables.
+
+    Attributes:
+        model: The file.
+        data: Where the images came from.
+        split: Which of them were judged.
+        samples: How many.
+        task: "classification", "multilabel" or "regression".
+        measures: Plain values by name, as `Task.measures` gives them: of a classification "accuracy",
+            "classes" (precision, recall, F1 and support of each) and "confusion", among others.
+        bytes: Size of the file.
+        latency_ms: Median time of one image by the interpreter with one thread; None for Keras models.
+    """
+
+    model: str
+    data: str
+    split: str
+    samples: int
+    task: str
+    measures: dict[str, Any]
+    bytes: int
+    latency_ms: float | None
+
+    def __rich__(self) -> Any:
+        """Tables for a rich console."""
+        return tables(self)
+
+    def to_json(self) -> str:
+        """All values as JSON text; numbers that are not defined are null."""
+        return json.dumps(_plain(dataclasses.asdict(self)), indent=2)
 
 
 def evaluate(
-    model: str | pathlib.Path, source: Any, *, split: str = "test", seed: int = 0, on_bad_image: str = "raise"
-) -> compress.Comparison:
-    """Measures a `.keras` or `.tflite` file on a split of a data set.
+    model: str | pathlib.Path,
+    source: Any,
+    *,
+    split: str = "auto",
+    seed: int = 0,
+    on_bad_image: str = "raise",
+    class_names: Sequence[str] | None = None,
+) -> Evaluation:
+    """Measures a `.keras`, `.h5` or `.tflite` file on labeled images.
+
+    Images are read as in training and one batch after the other: only labels and outputs are in memory. A
+    `.tflite` file runs without TensorFlow. Classes are matched by their names, so the data may have fewer of
+    them than the model, in another order.
 
     Args:
         model: The file.
-        source: What `tfopt.data.load` takes. Use the seed of the training run where the splits are drawn,
+        source: What `tfopt.data.load` takes. Use the seed of the training run where splits are drawn,
             else images that were trained on are counted.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test", or "all" images. "auto": "test", but "all" for a folder that is
+            itself a split by its name, such as "photos/test".
         seed: Of the splits.
         on_bad_image: "raise" or "skip".
+        class_names: Names of the outputs of a model that holds none, in their order.
 
     Returns:
-        A `tfopt.compress.Comparison` of one row.
+        An `Evaluation`.
 
     Raises:
         FileNotFoundError: If the model does not exist.
-        ValueError: If the classes of the file and of the data differ, or the split does not exist.
+        ValueError: If the model does not know a class of the data, or the split does not exist.
+
+    Example:
+        >>> from tfopt.recipes import evaluate
+        >>> evaluate("runs/photos/model.tflite", "photos/").measures["accuracy"]
+        0.962
     """
-    classifier = Classifier(model)
-    images = data.load(source, seed=seed, on_bad_image=on_bad_image)
-    names = classifier.class_names
-    if list(names) != list(images.class_names):
+    _checks.check_choice("split", split, SPLITS)
+    classifier = Classifier(model, class_names=class_names)
+    task = classifier.task
+    if split == "auto":
+        split = "all" if _is_split(source) else "test"
+    data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image)
+    places = _places(task, data)
+    chosen = _chosen(data, split)
+    outputs, labels = [], []
+    for images, targets in itertools.chain.from_iterable(_batches(part, classifier) for part in chosen):
+        outputs.append(classifier.predict(images))
+        labels.append(targets)
+    if not outputs:
+        raise ValueError(_checks.message("split", "a split with images", split))
+    truth = _relabeled(np.concatenate(labels), places, task)
+    return Evaluation(
+        model=str(classifier.path),
+        data=str(data.about.get("source", "")),
+        split=split,
+        samples=len(truth),
+        task=task.name,
+        measures=task.measures(truth, np.concatenate(outputs)),
+        bytes=classifier.path.stat().st_size,
+        latency_ms=_latency(classifier),
+    )
+
+
+def _is_split(source: Any) -> bool:
+    """Whether a folder is one split of a data set, by its name."""
+    if not isinstance(source, str | os.PathLike) or not os.path.isdir(source):
+        return False
+    return split_of(os.path.basename(os.path.abspath(source))) is not None
+
+
+def _opened(source: Any, drawn: dict[str, float], seed: int, on_bad_image: str) -> Examples:
+    """The splits of the data; as datasets where TensorFlow has to read them."""
+    if not isinstance(source, ImageDataset):
+        shares = {"validation": 0.0, "test": 0.0} | drawn
+        found = read_examples(source, shares, seed, on_bad_image)
+        if isinstance(found, Examples):
+            return found
+        source = found
+    splits = {
+        name: random_access_of(part) or part for name, part in source.splits().items() if part is not None
+    }
+    return Examples(splits, source.class_names, {"task": source.task, "source": source.source})
+
+
+def _chosen(data: Examples, split: str) -> list[Any]:
+    if split == "all":
+        return list(data.splits.values())
+    if split not in data.splits:
+        present = ", ".join(repr(name) for name in (*data.splits, "all"))
+        raise ValueError(_checks.message("split", f"one of {present}, which the data has", split))
+    return [data.splits[split]]
+
+
+def _places(task: Task, data: Examples) -> list[int]:
+    """The output of the model for each class of the data.
+
+    Raises:
+        ValueError: If the model does not know one of them, or the data is of another task.
+    """
+    kind = data.about.get("task", "classification")
+    if kind != task.name:
+        raise ValueError(f"The model is one for {task.name}, and the labels of the data are for {kind}.")
+    numbers = {name: place for place, name in enumerate(task.names)}
+    unknown = [name for name in data.names if name not in numbers]
+    if unknown or (task.name != "classification" and len(data.names) != task.outputs):
         raise ValueError(
-            f"The classes of the model and of the data differ: {list(names)} and {list(images.class_names)}."
+            f"The classes of the model and of the data differ: {list(task.names)} and {list(data.names)}."
         )
-    chosen = images.splits().get(split)
-    if chosen is None:
-        present = [name for name, value in images.splits().items() if value is not None]
-        raise ValueError(f"`split` must be one of {present}. Received: split={split!r}.")
-    batches = data.pipeline(chosen, 32, image_size=classifier.image_size, shuffle=False)
-    return compress.compare({classifier.path.name: classifier.model}, batches)
+    return [numbers[name] for name in data.names]
+
+
+def _relabeled(labels: np.ndarray, places: list[int], task: Task) -> np.ndarray:
+    """Labels in the order of the outputs of the model."""
+    if isinstance(task, Classification) and labels.ndim == 1:
+        return np.asarray(places)[labels]
+    ordered = np.zeros((len(labels), task.outputs), labels.dtype)
+    ordered[:, places] = labels.reshape(len(labels), -1)
+    return ordered
+
+
+def _batches(examples: Any, classifier: Classifier) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images at the model's size and their labels, batch by batch."""
+    size = classifier.image_size
+    if not isinstance(examples, RandomAccess):
+        from tfopt.data import pipeline
+
+        for images, labels, *_ in pipeline(examples, _BATCH, image_size=size, shuffle=False):
+            yield images.numpy(), labels.numpy()
+        return
+    if isinstance(examples, Files):
+        examples = examples.sized(size, False)
+
+    def read(place: int) -> np.ndarray:
+        return resize(three_channels(examples.array(place)), size)
+
+    with ThreadPoolExecutor(visible_cpus()) as pool:
+        for first in range(0, len(examples), _BATCH):
+            numbers = range(first, min(first + _BATCH, len(examples)))
+            yield np.stack(list(pool.map(read, numbers))), examples.labels[first : numbers.stop]
+
+
+def _latency(classifier: Classifier) -> float | None:
+    return classifier.model.benchmark(seconds=0.5).median_ms if classifier.path.suffix == ".tflite" else None
+
+
+def _plain(value: Any) -> Any:
+    """The value with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

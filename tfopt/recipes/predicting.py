@@ -1,48 +1,127 @@
 """`predict`: what is on these pictures?"""
 
+import itertools
+import os
 import pathlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from tfopt import _checks
+from tfopt._surroundings import visible_cpus
+from tfopt.data.decode import BadImageError, decode
 from tfopt.recipes.classifier import Classifier
+from tfopt.recipes.image_files import image_files
+
+_BATCHES_AHEAD = 2  # of images that are decoded while the model computes
 
 
 class Prediction(NamedTuple):
-    """The most probable classes of one image, with their probabilities, the best first."""
+    """What a model says about one image.
+
+    Attributes:
+        path: The file.
+        classes: Names with their probabilities, the best first; of a regression all targets and numbers.
+        error: Why the file could not be read, else None.
+    """
 
     path: str
     classes: list[tuple[str, float]]
+    error: str | None = None
 
 
 def predict(
-    model: str | pathlib.Path, images: Sequence[str | pathlib.Path], *, top: int = 3
+    model: str | pathlib.Path,
+    images: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
+    top: int = 3,
+    threshold: float | None = None,
+    class_names: Sequence[str] | None = None,
+    on_bad_image: str = "raise",
+    batch_size: int = 32,
 ) -> list[Prediction]:
-    """Classifies image files by a `.keras` or `.tflite` file that `finetune` wrote.
+    """Answers for image files, by a `.keras`, `.h5` or `.tflite` file.
+
+    Images are read as in training, their EXIF orientation included. A `.tflite` file runs without TensorFlow.
 
     Args:
         model: The file.
-        images: Paths of images, at least one.
+        images: Files, folders (all images below) or patterns such as "photos/*.jpg"; one or several.
         top: How many classes to name for each, >= 1.
+        threshold: Only classes with at least this probability, in [0, 1]; perhaps none. None: any; of several
+            labels per image those from one half on.
+        class_names: Names of the outputs of a model that holds none, in their order.
+        on_bad_image: "raise" stops at a file that is no image, "skip" gives a `Prediction` with `error`.
+        batch_size: Images at a time, >= 1.
 
     Raises:
         FileNotFoundError: If the model does not exist.
         BadImageError: If an image cannot be read.
-        ValueError: If a value is out of its bounds.
+        ValueError: If a value is out of its bounds, or there are no images.
 
     Example:
         >>> from tfopt.recipes import predict
-        >>> predict("runs/finetune/model.tflite", ["photo.jpg"])[0].classes[0]
+        >>> predict("runs/finetune/model.tflite", "photos/")[0].classes[0]
         ('sunflower', 0.97)
     """
     _checks.check_integer("top", top, minimum=1)
-    if not images:
+    if threshold is not None:
+        _checks.check_number("threshold", threshold, minimum=0, maximum=1)
+    _checks.check_choice("on_bad_image", on_bad_image, ("raise", "skip"))
+    classifier = Classifier(model, class_names=class_names, threads=visible_cpus())
+    paths = [images] if isinstance(images, str | os.PathLike) else images
+    found = list(answers(classifier, image_files(paths), top, threshold, batch_size=batch_size))
+    if not found:
         raise ValueError(_checks.message("images", "at least one path", images))
-    classifier = Classifier(model)
-    names = classifier.class_names
-    return [
-        Prediction(str(path), [(names[index], float(row[index])) for index in np.argsort(-row)[:top]])
-        for path, row in zip(images, classifier.predict_files(images))
-    ]
+    failed = next((prediction for prediction in found if prediction.error is not None), None)
+    if failed is not None and on_bad_image == "raise":
+        raise BadImageError(failed.path, failed.error)
+    return found
+
+
+def answers(
+    classifier: Classifier,
+    paths: Iterable[str],
+    top: int = 3,
+    threshold: float | None = None,
+    *,
+    batch_size: int = 32,
+) -> Iterator[Prediction]:
+    """Answers one after the other, with few images in memory: for any number of files."""
+    task = classifier.task
+    _checks.check_integer("batch_size", batch_size, minimum=1)
+    for names, pixels in _batches(iter(paths), classifier.image_size, batch_size):
+        read = [part for part in pixels if not isinstance(part, str)]
+        outputs = iter(classifier.predict(np.stack(read)) if read else ())
+        for path, part in zip(names, pixels):
+            if isinstance(part, str):
+                yield Prediction(path, [], part)
+            else:
+                yield Prediction(path, task.answer(next(outputs), top, threshold))
+
+
+def _batches(
+    paths: Iterator[str], size: tuple[int, int], batch_size: int
+) -> Iterator[tuple[list[str], list[np.ndarray | str]]]:
+    """Paths, and the pixels of each or why it cannot be read."""
+
+    def read(path: str) -> np.ndarray | str:
+        try:
+            return decode(path, size)
+        except BadImageError as error:
+            return error.reason
+
+    with ThreadPoolExecutor(visible_cpus()) as pool:
+        waiting: deque[tuple[list[str], list[Future]]] = deque()
+        while True:
+            part = list(itertools.islice(paths, batch_size))
+            if part:
+                waiting.append((part, [pool.submit(read, path) for path in part]))
+            if not waiting:
+                return
+            if len(waiting) > _BATCHES_AHEAD or not part:
+                names, futures = waiting.popleft()
+                yield names, [future.result() for future in futures]

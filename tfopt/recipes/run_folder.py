@@ -10,8 +10,7 @@ from typing import Any
 import keras
 
 from tfopt._files import OwnedFolder, replacing, write_text
-
-LABELS = "labels.txt"
+from tfopt.recipes.stored_task import LABELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,9 +176,3 @@ def save_model(model: keras.Model, path: pathlib.Path, class_names: Sequence[str
         if class_names:
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.writestr(LABELS, "\n".join(class_names))
-
-
-def stored_class_names(path: pathlib.Path) -> list[str] | None:
-    """The class names inside a `.keras` file, or None."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(LABELS).decode().splitlines() if LABELS in archive.namelist() else None
