@@ -19,9 +19,10 @@ from tfopt.recipes.best import KeepBest
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import load_images
-from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model, stored_class_names
+from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
 from tfopt.recipes.sampling import stratified
 from tfopt.recipes.setting import SAMPLED_BATCHES, Setting
+from tfopt.recipes.stored_task import stored_class_names
 
 QUIET = ConsoleProgress(Console(quiet=True))
 

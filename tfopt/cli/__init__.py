@@ -1,39 +1,75 @@
-"""The `tfopt` command: flags to arguments, results to text, errors to one sentence; one file per command."""
+"""The `tfopt` command: flags to arguments, results to text, errors to one sentence; one file per command.
+
+Exit codes: 0 done; 1 an error, told in one sentence, or a check that found faults; 2 wrong flags; 3 done but
+for some images that cannot be read (`predict`); 70 a fault of tfopt; 130 Ctrl-C; 141 the reader of the output
+has ended, as `head` does.
+"""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from tfopt import __version__
-from tfopt.cli import compress, data, doctor, evaluate, finetune, launch, lr_find, predict, search
+from tfopt.cli import (
+    compress,
+    data,
+    doctor,
+    evaluate,
+    export,
+    finetune,
+    launch,
+    lr_find,
+    models,
+    predict,
+    search,
+)
+from tfopt.cli._messages import is_expected, sentence
+from tfopt.cli._quiet import quiet_libraries
 
-INTERRUPTED, FAILED = 130, 1
-COMMANDS = (finetune, compress, predict, evaluate, lr_find, search, launch, data, doctor)  # as in --help
+FAILED, FAULT, INTERRUPTED, CLOSED = 1, 70, 130, 141
+COMMANDS = (finetune, compress, export, predict, evaluate, lr_find, search, models, launch, data, doctor)
+_KEEPS_WHAT_IS_TRAINED = ("finetune", "compress", "search")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1 after an error, 130 after Ctrl-C."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hints about CPU instructions are no news
-    parsed = _parser().parse_args(arguments)
+    """Runs one command and returns its exit code."""
+    _be_quiet()
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        return parsed.run(parsed)
+        with contextlib.nullcontext() if parsed.verbose else quiet_libraries():
+            code = parsed.run(parsed)
+        sys.stdout.flush()  # here, where it is known what a closed pipe means
+        return code
     except KeyboardInterrupt:
         print("\nStopped." + _what_is_kept(parsed), file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return CLOSED
+    except Exception as error:
         if parsed.verbose:
             raise
-        print(f"tfopt {parsed.command}: {error}", file=sys.stderr)
-        return FAILED
+        print(f"tfopt {parsed.command}: {sentence(error, parsed.parser)}", file=sys.stderr)
+        return FAILED if is_expected(error) else FAULT
+
+
+def _be_quiet() -> None:
+    """Keeps what is no news on this machine off the terminal, unless the environment says otherwise."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # also for child processes
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of classes on an ASCII terminal
 
 
 def _what_is_kept(parsed: argparse.Namespace) -> str:
     """How to go on, where there is something to go on from."""
-    if parsed.command not in ("finetune", "compress", "search"):
+    if parsed.command not in _KEEPS_WHAT_IS_TRAINED:
         return ""
     without = " without --overwrite" if getattr(parsed, "overwrite", False) else ""
     return f" What is trained is kept; the same command{without} goes on from there."
@@ -50,4 +86,5 @@ def _parser() -> argparse.ArgumentParser:
     for module in COMMANDS:
         command = module.add(commands)
         command.add_argument("--verbose", action="store_true", help="log decisions; trace errors")
+        command.set_defaults(parser=command)
     return parser
