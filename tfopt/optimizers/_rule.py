@@ -9,6 +9,7 @@ are the hooks between `apply` and the backend: `_backend_apply_gradients`, `_all
 """
 
 import abc
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments, _clipping, _ema, _rows, _saved
+from tfopt.optimizers._assigned import Followers
 from tfopt.optimizers._slots import Slot, create_slot, create_slots, create_state, path_of, state_dtype
 from tfopt.optimizers._update import Scalars, Updater, handle, target_of
 
@@ -47,6 +49,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
     matrix_products: bool = False  # the rule is left to TensorFlow's kernels: XLA's products are slow on CPU
     decay_in_rule: bool = False  # the rule uses scalars["weight_decay"] itself
     derived_weights: bool = False  # the variables follow from the slots: no wrapper may move them
+    restarts: tuple[str, ...] = ()  # names in `state` that start anew where the user sets all weights
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             self._excluded = {key: list(undecayed.get(key) or ()) for key in ("names", "paths")}
         self._updater = Updater(self)
         self._waiting: Sequence[Any] | None = None
+        self._followers: Followers | None = None
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -157,6 +161,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             self._slots = create_slots(self, variables, self.slots)
             self._state_dtype = state_dtype(variables)
             self._state = create_state(self, self.state, self._state_dtype)
+            self._followers = self._create_followers(variables)
         if self.undecayed is None:
             paths = self._excluded.get("paths", ())
             self.undecayed = tuple(
@@ -169,6 +174,15 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         if self._waiting:  # weights that a `.h5` file held for variables which only `fit` brings
             with tf.init_scope():
                 self.set_weights(self._waiting)
+
+    def _create_followers(self, variables: Sequence[Any]) -> Followers | None:
+        averages = self._model_variables_moving_average if self.use_ema else [None] * len(variables)
+        states: list[list[Any]] = []
+        for own, average in zip(self._slots, averages):
+            made = [(state, slot.initial) for slot, state in zip(self.slots, own) if callable(slot.initial)]
+            states.append(made if average is None else [*made, (average, tf.identity)])
+        common = [(self._state[name], self.state[name]) for name in self.restarts]
+        return Followers(self._iterations, variables, states, common) if any(states) else None
 
     def set_groups(self, groups: Sequence[tuple[float, float | None]]) -> None:
         """Sets (learning rate multiplier, weight decay) of every variable. Used by `ParameterGroups`."""
@@ -195,7 +209,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             grads = [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         # At the end of a dataset of unknown length, Keras runs the step once more without data: what
         # does not depend on a gradient would then count an iteration and decay the weights.
-        with tf.control_dependencies([_rows.gate(grads)]):
+        updating = self._followers.updating() if self._followers else contextlib.nullcontext()
+        with updating, tf.control_dependencies([_rows.gate(grads)]):
             super().apply(grads, trainable_variables)
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:

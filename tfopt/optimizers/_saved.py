@@ -64,10 +64,13 @@ def own_part(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) ->
 def holds_state(optimizer: keras.optimizers.Optimizer, store: Mapping[str, Any]) -> bool:
     """Whether a saved state fits: as many arrays as variables, each of the right shape.
 
-    False for one that was saved before the optimizer was built: it holds what every new one starts with.
+    False for one that was saved before the optimizer was built: it holds what every new one starts with; and
+    for an empty one, of a file that holds the weights of a model only.
     False, with a warning, if this optimizer is not built and has no place for it.
     """
     variables = optimizer.variables
+    if len(store.keys()) == 0 and variables:  # weights of a model that was saved without an optimizer
+        return False
     if has_no_variables(optimizer):
         return len(store.keys()) == len(variables)
     if len(store.keys()) < len(variables) and not np.any(store["0"]):  # the number of updates

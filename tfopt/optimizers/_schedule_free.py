@@ -20,6 +20,7 @@ class ScheduleFree(RuleOptimizer, abc.ABC):
     state = {"largest_rate": 0.0, "weight_sum": 0.0}
     decay_in_rule = True
     derived_weights = True
+    restarts = ("weight_sum",)
 
     def __init__(
         self, learning_rate: Any, interpolation: tuple[str, float], warmup_steps: int, **options: Any

@@ -7,6 +7,7 @@ act on the sum. A wrapper that only looks at the weights leaves the sum to an in
 """
 
 import abc
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 from tfopt import _checks
 from tfopt._keras_internals import is_multi_optimizer
 from tfopt.optimizers import _arguments, _rows, _saved
+from tfopt.optimizers._assigned import Followers
 from tfopt.optimizers._kernels import assign
 from tfopt.optimizers._rule import RuleOptimizer, ema_values
 from tfopt.optimizers._slots import is_overwritten
@@ -48,6 +50,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         optimizer.loss_scale_factor = None
         self.inner_optimizer = optimizer
         self._waiting: Sequence[Any] | None = None
+        self._followers: Followers | None = None
 
     @abc.abstractmethod
     def step(self, grads: list[Any], variables: list[Any]) -> None:
@@ -101,7 +104,8 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         grads, variables = self._filter_empty_gradients(grads, variables)
         _arguments.check_shapes(grads, variables)
         # The reason is the same as in RuleOptimizer.apply: no step without data.
-        with tf.control_dependencies([_rows.gate(grads)]):
+        updating = self._followers.updating() if self._followers else contextlib.nullcontext()
+        with updating, tf.control_dependencies([_rows.gate(grads)]):
             grads, variables = self._split(grads, variables)
             # Keras's adaptive optimizers square duplicate rows before they add them; merged ones are right.
             grads = [_rows.merged(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]

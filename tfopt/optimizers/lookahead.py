@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt import _checks
+from tfopt.optimizers._assigned import Followers
 from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import Slot, create_slots, slot_dtype
 from tfopt.optimizers._update import handle
@@ -63,6 +64,8 @@ class Lookahead(OptimizerWrapper):
         """Creates the slow weights."""
         slots = create_slots(self, variables, [Slot("slow", tf.identity)])
         self._slow = [own[0] if own else None for own in slots]
+        states = [[(slow, tf.identity) for slow in own] for own in slots]
+        self._followers = Followers(self.iterations, variables, states)
 
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """The inner step; after every `sync_period` updates the step back."""
