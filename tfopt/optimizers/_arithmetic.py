@@ -22,6 +22,11 @@ def norm(x: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(2 * tf.nn.l2_loss(x))  # one pass over the data, where square and sum take two
 
 
+def layer_norm(x: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
+    """L2 norm of each layer in a variable: over all axes but those along which separate kernels lie."""
+    return norm(x) if len(axes) == x.shape.rank else tf.norm(x, axis=axes, keepdims=True)
+
+
 def with_decay(update: tf.Tensor, param: tf.Tensor, weight_decay: float) -> tf.Tensor:
     """update + weight_decay * param, without the product where nothing decays."""
     return update + weight_decay * param if weight_decay else update

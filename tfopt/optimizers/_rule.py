@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfopt.optimizers import _arguments, _clipping, _ema, _rows, _saved
 from tfopt.optimizers._assigned import Followers
+from tfopt.optimizers._kernel_table import geometries
 from tfopt.optimizers._slots import Slot, create_slot, create_slots, create_state, path_of, state_dtype
 from tfopt.optimizers._update import Scalars, Updater, handle, target_of
 
@@ -49,6 +50,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
     matrix_products: bool = False  # the rule is left to TensorFlow's kernels: XLA's products are slow on CPU
     decay_in_rule: bool = False  # the rule uses scalars["weight_decay"] itself
     derived_weights: bool = False  # the variables follow from the slots: no wrapper may move them
+    uses_geometry: bool = False  # the rule finds scalars["geometry"]: what the axes of the variable mean
     restarts: tuple[str, ...] = ()  # names in `state` that start anew where the user sets all weights
 
     def __init__(
@@ -158,7 +160,8 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
             super().build(variables)
             if not variables:
                 return
-            self._slots = create_slots(self, variables, self.slots)
+            self._geometries = geometries(variables, ask_layers=self.uses_geometry)
+            self._slots = create_slots(self, variables, self.slots, self._geometries)
             self._state_dtype = state_dtype(variables)
             self._state = create_state(self, self.state, self._state_dtype)
             self._followers = self._create_followers(variables)
@@ -179,8 +182,10 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         averages = self._model_variables_moving_average if self.use_ema else [None] * len(variables)
         states: list[list[Any]] = []
         for own, average in zip(self._slots, averages):
-            made = [(state, slot.initial) for slot, state in zip(self.slots, own) if callable(slot.initial)]
-            states.append(made if average is None else [*made, (average, tf.identity)])
+            states.append(
+                [(state, slot.initial) for slot, state in zip(self.slots, own) if callable(slot.initial)]
+            )
+            states[-1] += [] if average is None else [(average, tf.identity)]
         common = [(self._state[name], self.state[name]) for name in self.restarts]
         return Followers(self._iterations, variables, states, common) if any(states) else None
 
@@ -218,7 +223,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         pairs = self._all_reduce_sum_gradients(list(zip(grads, trainable_variables)))
         indices = [self._get_variable_index(v) for v in trainable_variables]
         self._updater(
-            [target_of(v, self._slots[i]) for v, i in zip(trainable_variables, indices)],
+            [target_of(v, self._slots[i], self._geometries[i]) for v, i in zip(trainable_variables, indices)],
             _clipping.clipped(self, [grad for grad, _ in pairs]),
             [self._groups[i] for i in indices],
             self.learning_rate,

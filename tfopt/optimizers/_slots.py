@@ -7,19 +7,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfopt.optimizers._geometry import Geometry, from_shape
+
 
 @dataclass(frozen=True)
 class Slot:
     """State of one variable: its name, first value, shape, and place among the saved variables.
 
-    `initial` is a number or a function of the variable's value. `shape` maps the variable's shape to
-    the slot's; None means the same. `apart` slots follow the slots of all variables, as in Keras.
+    `initial` is a number or a function of the variable's value, which must work on each element alone: the
+    slot starts there again where the user sets the variable. `shape` makes the slot's shape from the
+    `Geometry` of the variable; None means the same shape. `apart` slots follow the slots of all variables, as
+    in Keras.
     A slot that `is_gradient` becomes the gradient itself after each step, which takes no copy.
     """
 
     name: str
     initial: float | Callable[[tf.Tensor], tf.Tensor] = 0.0
-    shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
+    shape: Callable[[Geometry], tuple[int, ...]] | None = None
     apart: bool = False
     is_gradient: bool = False
 
@@ -47,19 +51,22 @@ def path_of(variable: Any) -> str:
 
 
 def create_slots(
-    optimizer: keras.optimizers.Optimizer, variables: Sequence[Any], slots: Sequence[Slot]
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[Any],
+    slots: Sequence[Slot],
+    geometries: Sequence[Geometry] | None = None,
 ) -> list[list[keras.Variable]]:
     """The slots of every variable; created one variable after the other, `apart` slots at the end.
 
     As in Keras, variables that their gradient overwrites (the scales of float8 training) have none.
     """
+    geometries = geometries or [from_shape(tuple(each.shape), each.name) for each in variables]
     together = [slot for slot in slots if not slot.apart]
     created: list[dict[str, keras.Variable]] = [{} for _ in variables]
     for group in [together, *([slot] for slot in slots if slot.apart)]:
-        for variable, own in zip(variables, created):
+        for variable, geometry, own in zip(variables, geometries, created):
             for slot in group if not is_overwritten(variable) else ():
-                shape = tuple(variable.shape)
-                shape = slot.shape(shape) if slot.shape else shape
+                shape = slot.shape(geometry) if slot.shape else geometry.shape
                 own[slot.name] = create_slot(
                     optimizer, variable, slot.name, _first_value(variable, slot.initial), shape
                 )

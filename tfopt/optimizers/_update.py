@@ -13,13 +13,14 @@ import tensorflow as tf
 
 from tfopt._keras_internals import inside_xla
 from tfopt.optimizers import _rows
+from tfopt.optimizers._geometry import Geometry
 from tfopt.optimizers._kernels import assign, read
 from tfopt.optimizers._slots import slot_dtype
 
 if TYPE_CHECKING:
     from tfopt.optimizers._rule import RuleOptimizer
 
-Scalars = dict[str, tf.Tensor]
+Scalars = dict[str, Any]
 
 # Compiling one shape takes about 40 ms; from this size on, a rule of ten operations earns that back
 # within a few hundred steps.
@@ -33,15 +34,18 @@ class Target(NamedTuple):
     slots: tuple[tf.Tensor, ...]
     dtype: str
     slot_dtype: str
-    shape: tuple[int, ...]
+    geometry: Geometry
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the variable."""
+        return self.geometry.shape
 
 
-def target_of(variable: Any, slots: list[keras.Variable]) -> Target:
+def target_of(variable: Any, slots: list[keras.Variable], geometry: Geometry) -> Target:
     """The handles of a variable and its slots, valid on the current replica."""
     dtype = keras.backend.standardize_dtype(variable.dtype)
-    return Target(
-        handle(variable), tuple(map(handle, slots)), dtype, slot_dtype(variable), tuple(variable.shape)
-    )
+    return Target(handle(variable), tuple(map(handle, slots)), dtype, slot_dtype(variable), geometry)
 
 
 def handle(variable: Any) -> tf.Tensor:
@@ -130,7 +134,7 @@ class Updater:
         fused = self.optimizer.has_kernel and target.dtype == target.slot_dtype and not inside_xla()
         if fused and not (compiled and self.optimizer.several_passes):
             self._decay(target, scalars)
-            self.optimizer.kernel(target.param, grad, target.slots, scalars)
+            self.optimizer.kernel(target.param, grad, target.slots, self._with_geometry(target, scalars))
             return
         update = self._compiled if compiled else self._dense
         update(target, grad, scalars)
@@ -156,11 +160,15 @@ class Updater:
         param, slots = values_of(target)
         if "shrink" in scalars:
             param = param * scalars["shrink"]
+        scalars = self._with_geometry(target, scalars)
         new, new_slots = self.optimizer.rule(param, tf.cast(grad, target.slot_dtype), slots, scalars)
         assign(target.param, tf.cast(new, target.dtype))
         for slot, resource, value in zip(self.optimizer.slots, target.slots, new_slots, strict=True):
             if not slot.is_gradient:
                 assign(resource, value)
+
+    def _with_geometry(self, target: Target, scalars: Scalars) -> Scalars:
+        return scalars | {"geometry": target.geometry} if self.optimizer.uses_geometry else scalars
 
     def _rows(self, target: Target, rows: _rows.Rows, scalars: Scalars) -> None:
         def gather(resource: tf.Tensor, dtype: str) -> tf.Tensor:

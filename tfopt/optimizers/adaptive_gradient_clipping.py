@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments
+from tfopt.optimizers._kernel_table import geometries
 from tfopt.optimizers._kernels import read
-from tfopt.optimizers._matrix import input_axes
 from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper, refuse_inside
@@ -59,20 +59,22 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         self.clip_factor = _arguments.positive("clip_factor", clip_factor)
         self.epsilon = _arguments.positive("epsilon", epsilon)
 
+    def build_own(self, variables: Any) -> None:
+        """Asks the layers what the axes of their kernels mean."""
+        self._axes = [geometry.unit_axes for geometry in geometries(variables)]
+
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """The inner step with clipped gradients."""
         clipped = [self._clipped(grad, variable) for grad, variable in zip(grads, variables)]
         self.inner_optimizer.apply(clipped, variables)
 
     def _clipped(self, grad: Any, variable: Any) -> tf.Tensor:
-        dtype = slot_dtype(variable)
+        dtype, axes = slot_dtype(variable), self._axes[self._get_variable_index(variable)]
         grad = tf.cast(tf.convert_to_tensor(grad), dtype)
-        size = _unit_norm(tf.cast(read(handle(variable), variable.dtype), dtype))
+        size = _norm(tf.cast(read(handle(variable), variable.dtype), dtype), axes)
         limit = self.clip_factor * tf.maximum(size, self.epsilon)
-        return tf.cast(grad * (limit / tf.maximum(_unit_norm(grad), limit)), variable.dtype)
+        return tf.cast(grad * (limit / tf.maximum(_norm(grad, axes), limit)), variable.dtype)
 
 
-def _unit_norm(x: tf.Tensor) -> tf.Tensor:
-    if x.shape.rank < 2:
-        return tf.norm(x)
-    return tf.sqrt(tf.reduce_sum(tf.square(x), input_axes(tuple(x.shape)), keepdims=True))
+def _norm(x: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_sum(tf.square(x), axes, keepdims=True))

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfopt.optimizers._matrix import input_axes, is_vector
+from tfopt.optimizers._geometry import Geometry
+from tfopt.optimizers._kernel_table import geometries
 from tfopt.optimizers._slots import slot_dtype
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
@@ -14,8 +15,8 @@ from tfopt.optimizers._wrapper import OptimizerWrapper
 class GradientCentralization(OptimizerWrapper):
     """Removes from the gradient of each output unit its mean over the inputs.
 
-    Regularises convolutional and dense layers at no cost. Biases, variables with fewer than 2 axes, sparse
-    gradients of embeddings, and kernels with one input stay as they are.
+    Regularizes convolutional and dense layers at no cost. Biases, norms, embeddings, and kernels with one
+    input stay as they are. The layer of a kernel says which of its axes are inputs.
 
         g = g - mean of g over the input axes
 
@@ -36,26 +37,28 @@ class GradientCentralization(OptimizerWrapper):
         array([[ 1.],
                [-1.]], dtype=float32)
 
-    Differs from: `optax.centralize`, which averages over the axes that suit (out, in) kernels. Keras
-    kernels have the outputs last; depthwise kernels (height, width, channels, 1) and attention's (inputs,
-    heads, units) on the last two axes.
+    Differs from: `optax.centralize`, which averages over the axes that suit (out, in) kernels.
 
     References:
         Yong, Huang, Hua, Zhang, "Gradient Centralization: A New Optimization Technique for Deep Neural
         Networks", ECCV 2020. arXiv:2004.01461.
     """
 
+    def build_own(self, variables: Any) -> None:
+        """Asks the layers what the axes of their kernels mean."""
+        self._geometries = geometries(variables)
+
     def step(self, grads: list[Any], variables: list[Any]) -> None:
         """The inner step with centralized gradients."""
-        centralized = [_centralized(grad, variable) for grad, variable in zip(grads, variables)]
+        own = [self._geometries[self._get_variable_index(variable)] for variable in variables]
+        centralized = [_centralized(*each) for each in zip(grads, variables, own)]
         self.inner_optimizer.apply(centralized, variables)
 
 
-def _centralized(grad: Any, variable: Any) -> Any:
-    if isinstance(grad, tf.IndexedSlices) or is_vector(variable):
+def _centralized(grad: Any, variable: Any, geometry: Geometry) -> Any:
+    if isinstance(grad, tf.IndexedSlices) or not geometry.is_kernel:
         return grad
-    axes = input_axes(tuple(grad.shape))
-    if all(grad.shape[axis] == 1 for axis in axes):
+    if all(geometry.shape[axis] == 1 for axis in geometry.inputs):
         return grad
-    mean = tf.reduce_mean(tf.cast(grad, slot_dtype(variable)), axes, keepdims=True)
+    mean = tf.reduce_mean(tf.cast(grad, slot_dtype(variable)), geometry.inputs, keepdims=True)
     return grad - tf.cast(mean, grad.dtype)

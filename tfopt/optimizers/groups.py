@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfopt import _checks
 from tfopt.optimizers import _arguments
-from tfopt.optimizers._matrix import is_vector
+from tfopt.optimizers._kernel_table import geometries
 from tfopt.optimizers._slots import path_of
 
 _PARTS = (keras.Layer, keras.Variable, tf.Variable)
@@ -165,7 +165,7 @@ def discriminative(model: keras.Model, lowest: float = 0.1) -> list[Group]:
 
 
 def no_decay_on_norm_and_bias(model: keras.Model) -> list[Group]:
-    """One group that turns weight decay off for norms and biases: fewer than 2 axes, or called "bias".
+    """One group that turns weight decay off for norms and biases, also those with several axes.
 
     Decay there shrinks the output scale instead of regularising. Add it to other groups.
 
@@ -179,7 +179,7 @@ def no_decay_on_norm_and_bias(model: keras.Model) -> list[Group]:
         He et al., "Bag of Tricks for Image Classification", CVPR 2019, arXiv:1812.01187 (section 3.1).
     """
     _depths(model)
-    vectors = [variable for variable in model.weights if is_vector(variable)]
+    vectors = [each for each, axes in zip(model.weights, geometries(model.weights)) if axes.is_vector]
     return [_group(vectors, 1.0, weight_decay=0.0)] if vectors else []
 
 

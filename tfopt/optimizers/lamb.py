@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments, _kernels
-from tfopt.optimizers._arithmetic import bias_correction, mix, norm, ratio_or_one, with_decay
+from tfopt.optimizers._arithmetic import bias_correction, layer_norm, mix, ratio_or_one, with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -49,6 +49,7 @@ class LAMB(RuleOptimizer):
 
     slots = (Slot("momentum"), Slot("velocity"))
     decay_in_rule = True
+    uses_geometry = True
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class LAMB(RuleOptimizer):
         m = mix(slots[0], grad, self.beta_1)
         v = mix(slots[1], tf.square(grad), self.beta_2)
         r = self._direction(param, m, v, scalars)
-        return param - scalars["learning_rate"] * ratio_or_one(norm(param), norm(r)) * r, (m, v)
+        return param - scalars["learning_rate"] * self._trust(param, r, scalars) * r, (m, v)
 
     def kernel(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> None:
         """The moments and the step by TensorFlow's kernels."""
@@ -92,7 +93,14 @@ class LAMB(RuleOptimizer):
         _kernels.follow(v, tf.square(grad), self.beta_2)
         value, m, v = (_kernels.read(resource, grad.dtype) for resource in (param, m, v))
         r = self._direction(value, m, v, scalars)
-        _kernels.descend(param, scalars["learning_rate"] * ratio_or_one(norm(value), norm(r)), r)
+        trust = self._trust(value, r, scalars)
+        if trust.shape.rank:  # one of each expert: the kernel takes a scalar
+            r, trust = r * trust, tf.ones([], r.dtype)
+        _kernels.descend(param, scalars["learning_rate"] * trust, r)
+
+    def _trust(self, param: tf.Tensor, direction: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        size, length = (layer_norm(x, scalars["geometry"].layer_axes) for x in (param, direction))
+        return ratio_or_one(size, length)
 
     def _direction(self, param: tf.Tensor, m: tf.Tensor, v: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         adam = scalars["scale"] * (m / (tf.sqrt(v) + scalars["epsilon"]))

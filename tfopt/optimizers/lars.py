@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfopt.optimizers import _arguments, _kernels
-from tfopt.optimizers._arithmetic import norm, ratio_or_one, with_decay
+from tfopt.optimizers._arithmetic import layer_norm, ratio_or_one, with_decay
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -14,8 +14,8 @@ from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 class LARS(RuleOptimizer):
     """Momentum SGD in which every layer steps by a fixed share of the norm of its weights.
 
-    For convolutional networks with batches of thousands, with warm-up and polynomial decay. Variables
-    with fewer than 2 axes (norms, biases) get plain momentum SGD.
+    For convolutional networks with batches of thousands, with warm-up and polynomial decay. Norms and biases
+    get plain momentum SGD. Each expert of a mixture counts as a layer.
 
         trust = trust_coefficient * norm(w) / (norm(g) + weight_decay * norm(w))    (1 if a norm is 0)
         m = momentum * m + learning_rate * trust * (g + weight_decay * w)
@@ -52,6 +52,7 @@ class LARS(RuleOptimizer):
     slots = (Slot("momentum"),)
     decay_in_rule = True
     has_kernel = True
+    uses_geometry = True
 
     def __init__(
         self,
@@ -77,9 +78,10 @@ class LARS(RuleOptimizer):
 
     def _step(self, param: tf.Tensor, grad: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         decay = scalars["weight_decay"]
-        if param.shape.rank < 2:
+        geometry = scalars["geometry"]
+        if geometry.is_vector:
             trust = tf.ones([], grad.dtype)
         else:
-            size = norm(param)
-            trust = ratio_or_one(self.trust_coefficient * size, norm(grad) + decay * size)
+            size, slope = (layer_norm(x, geometry.layer_axes) for x in (param, grad))
+            trust = ratio_or_one(self.trust_coefficient * size, slope + decay * size)
         return scalars["learning_rate"] * trust * with_decay(grad, param, decay)

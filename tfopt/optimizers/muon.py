@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from tfopt import _checks
 from tfopt.optimizers import _arguments
-from tfopt.optimizers._arithmetic import bias_correction, mix, norm
-from tfopt.optimizers._matrix import as_matrix, is_matrix, matrix_shape
+from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -18,13 +17,16 @@ class Muon(RuleOptimizer):
     """Momentum for kernels, replaced by the nearest matrix with equal singular values; AdamW for the rest.
 
     Often the fastest per step for hidden layers of transformers and for convolutions, at AdamW's
-    learning rate and weight decay. Give embeddings and the output layer to AdamW by
-    `ParameterGroups(AdamW(...), [Group("kernel", optimizer=Muon(...))])`.
+    learning rate and weight decay. Embeddings, norms and biases get AdamW. Give it the output layer, too:
+    `ParameterGroups(AdamW(...), [Group(hidden_layers, optimizer=Muon(...))])`.
+
+    The layer of a kernel says which of its axes are inputs and outputs. Experts of a mixture, gates of a
+    recurrent layer and groups of a convolution are separate matrices.
 
         m = momentum * m + g;  u = g + momentum * m                        (kernels, as matrices)
         X = u / norm(u);  5 times: A = X X';  X = a X + (b A + c A A) X    (a, b, c = 3.4445, -4.775, 2.0315)
         w = w - learning_rate * rms * sqrt(max(rows, columns)) * X
-        AdamW with the same learning rate for variables with fewer than 2 axes
+        AdamW with the same learning rate for the rest
 
     Memory: 1 slot for kernels, 2 for the rest. Cost: 15 matrix products per kernel.
 
@@ -60,7 +62,8 @@ class Muon(RuleOptimizer):
     """
 
     matrix_products = True
-    slots = (Slot("momentum"), Slot("velocity", shape=lambda shape: () if is_matrix(shape) else shape))
+    uses_geometry = True
+    slots = (Slot("momentum"), Slot("velocity", shape=lambda axes: () if axes.is_kernel else axes.shape))
 
     def __init__(
         self,
@@ -90,21 +93,22 @@ class Muon(RuleOptimizer):
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Orthogonalised momentum for kernels, AdamW for the rest."""
         m, v = slots
-        if not is_matrix(tuple(param.shape)):
+        geometry = scalars["geometry"]
+        if not geometry.is_kernel:
             m = mix(m, grad, self.beta_1)
             v = mix(v, tf.square(grad), self.beta_2)
             return param - scalars["alpha"] * m / (tf.sqrt(v) + self.epsilon), (m, v)
         m = self.momentum * m + grad
-        update = self._orthogonal(as_matrix(grad + self.momentum * m))
-        scale = self.rms * math.sqrt(max(matrix_shape(tuple(param.shape))))
-        return param - scalars["learning_rate"] * scale * tf.reshape(update, param.shape), (m, v)
+        update = geometry.from_matrices(self._orthogonal(geometry.to_matrices(grad + self.momentum * m)))
+        scale = self.rms * math.sqrt(max(geometry.rows, geometry.columns))
+        return param - scalars["learning_rate"] * scale * update, (m, v)
 
     def _orthogonal(self, x: tf.Tensor) -> tf.Tensor:
         """Newton-Schulz iteration of the quintic with Jordan's coefficients, on the wide orientation."""
-        tall = x.shape[0] > x.shape[1]
-        x = tf.transpose(x) if tall else x
-        x = x / (norm(x) + self.epsilon)
+        tall = x.shape[1] > x.shape[2]
+        x = tf.linalg.matrix_transpose(x) if tall else x
+        x = x / (tf.norm(x, axis=(1, 2), keepdims=True) + self.epsilon)
         for _ in range(self.newton_schulz_steps):
             gram = tf.matmul(x, x, transpose_b=True)
             x = 3.4445 * x + tf.matmul(-4.775 * gram + 2.0315 * tf.matmul(gram, gram), x)
-        return tf.transpose(x) if tall else x
+        return tf.linalg.matrix_transpose(x) if tall else x

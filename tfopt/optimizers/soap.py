@@ -10,7 +10,7 @@ from tfopt import _checks
 from tfopt.optimizers import _arguments
 from tfopt.optimizers._arithmetic import bias_correction, mix
 from tfopt.optimizers._eigenbasis import Side, rotate, rotate_back
-from tfopt.optimizers._matrix import as_matrix, is_matrix, matrix_shape
+from tfopt.optimizers._geometry import Geometry
 from tfopt.optimizers._rule import RuleOptimizer, Scalars, Slot, Tensors
 
 
@@ -60,6 +60,7 @@ class SOAP(RuleOptimizer):
     """
 
     matrix_products = True
+    uses_geometry = True
 
     def __init__(
         self,
@@ -83,15 +84,17 @@ class SOAP(RuleOptimizer):
     def slots(self) -> Sequence[Slot]:
         """Moments, covariances and eigenbases; scalars stand for those a variable does not have."""
 
-        def side(index: int) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
-            def shape_of(shape: tuple[int, ...]) -> tuple[int, ...]:
-                size = matrix_shape(shape)[index] if is_matrix(shape) else self.max_size + 1
-                return (size, size) if size <= self.max_size else ()
+        def side(is_row: bool) -> Callable[[Geometry], tuple[int, ...]]:
+            def shape_of(geometry: Geometry) -> tuple[int, ...]:
+                size = geometry.rows if is_row else geometry.columns
+                if geometry.is_vector or size > self.max_size:
+                    return ()
+                return (size, size) if geometry.count == 1 else (geometry.count, size, size)
 
             return shape_of
 
         names = ("row_covariance", "row_basis", "column_covariance", "column_basis")
-        sides = [Slot(name, shape=side(index // 2)) for index, name in enumerate(names)]
+        sides = [Slot(name, shape=side(name.startswith("row"))) for name in names]
         return (Slot("momentum"), Slot("velocity"), *sides)
 
     def scalars(self, learning_rate: tf.Tensor, step: tf.Tensor) -> Scalars:
@@ -108,18 +111,19 @@ class SOAP(RuleOptimizer):
     def rule(self, param: tf.Tensor, grad: tf.Tensor, slots: Tensors, scalars: Scalars) -> Any:
         """Algorithm 3 of the paper; the preconditioner changes after the step, as there."""
         m, v, *sides = slots
-        g = as_matrix(grad) if is_matrix(tuple(param.shape)) else tf.reshape(grad, [-1, 1])
-        rows, columns = Side(*sides[:2]), Side(*sides[2:])
-        old_m, old_v = (tf.reshape(slot, g.shape) for slot in (m, v))
+        geometry = scalars["geometry"]
+        g, old_m, old_v = (geometry.to_matrices(x) for x in (grad, m, v))
+        rows, columns = (Side.of(*sides[at : at + 2], count=geometry.count) for at in (0, 2))
         new_m = mix(old_m, g, self.beta_1)
         new_v = mix(old_v, tf.square(rotate(g, rows, columns)), self.beta_2)
         ratio = rotate(new_m, rows, columns) / (tf.sqrt(new_v) + self.epsilon)
-        step = tf.reshape(scalars["alpha"] * rotate_back(ratio, rows, columns), param.shape)
+        step = geometry.from_matrices(scalars["alpha"] * rotate_back(ratio, rows, columns))
         first = scalars["first"]
         new_m, new_v = tf.where(first, old_m, new_m), tf.where(first, old_v, new_v)
         rows, order = rows.updated(tf.matmul(g, g, transpose_b=True), self.beta_2, scalars)
-        new_v = new_v if order is None else tf.gather(new_v, order, axis=0)
+        new_v = new_v if order is None else tf.gather(new_v, order, axis=1, batch_dims=1)
         columns, order = columns.updated(tf.matmul(g, g, transpose_a=True), self.beta_2, scalars)
-        new_v = new_v if order is None else tf.gather(new_v, order, axis=1)
-        kept = (tf.reshape(new_m, m.shape), tf.reshape(new_v, v.shape), *rows, *columns)
-        return tf.where(first, param, param - step), kept
+        new_v = new_v if order is None else tf.gather(new_v, order, axis=2, batch_dims=1)
+        bases = [tf.reshape(new, old.shape) for new, old in zip((*rows, *columns), sides)]
+        moments = (geometry.from_matrices(new_m), geometry.from_matrices(new_v))
+        return tf.where(first, param, param - step), (*moments, *bases)
