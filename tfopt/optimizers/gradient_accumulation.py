@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from tfopt import _checks
 from tfopt.optimizers._kernels import assign, read
-from tfopt.optimizers._rule import RuleOptimizer
 from tfopt.optimizers._slots import create_slot, is_overwritten
 from tfopt.optimizers._untouched import update_touched
 from tfopt.optimizers._update import handle
 from tfopt.optimizers._wrapper import OptimizerWrapper, chain_of, refuse_inside, skip_all_reduce
+from tfopt.optimizers.lazy_adam import LazyAdam
 from tfopt.schedules.batch_size import BatchSizeSchedule
 
 
@@ -42,7 +42,7 @@ class GradientAccumulation(OptimizerWrapper):
     Raises:
         TypeError: If `optimizer` is not a Keras optimizer or a number not an integer.
         ValueError: If a number is out of its bounds, a size no multiple of `micro_batch_size`, or the inner
-            optimizer one that lives of sparse gradients (`LazyAdam`).
+            optimizer `LazyAdam`, which lives of sparse gradients.
 
     Example:
         >>> optimizer = tfopt.optimizers.GradientAccumulation(keras.optimizers.SGD(0.1), steps=2)
@@ -60,10 +60,10 @@ class GradientAccumulation(OptimizerWrapper):
         super().__init__(optimizer, **base_options)
         refuse_inside(self, self.inner_optimizer, (), "")
         for each in chain_of(self.inner_optimizer):
-            if isinstance(each, RuleOptimizer) and each.updates_rows and not each.adds_rows:
+            if isinstance(each, LazyAdam):
                 raise ValueError(
-                    f"`GradientAccumulation` must not wrap `{type(each).__name__}`: the mean gradient is "
-                    "dense, so that all rows would move. Use Adam, or larger batches without accumulation."
+                    "`GradientAccumulation` must not wrap `LazyAdam`: the mean gradient is dense, so that "
+                    "all rows would move. Use Adam, or larger batches without accumulation."
                 )
         self.steps, self.micro_batch_size = steps, micro_batch_size
         if not isinstance(steps, BatchSizeSchedule):
