@@ -1,11 +1,10 @@
 """Private names of Keras and TensorFlow that tfopt needs, with the reason; a test watches each."""
 
 import functools
-import gc
 import inspect
 import random
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,7 +18,6 @@ from tfopt._optimizers_in_use import optimizers_in_use
 
 _OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
 _HOOKS: Any = weakref.WeakKeyDictionary()  # optimizer -> (hooks of its reduction, [what they replaced])
-_LAYERS: Any = weakref.WeakSet()  # layers that owned a variable that was asked for
 _TRACED: Any = weakref.WeakKeyDictionary()  # training function -> the observers it was made with
 
 
@@ -44,33 +42,6 @@ def own_trainable(layer: keras.Layer) -> list[keras.Variable]:
 def every_layer(model: keras.Model) -> list[keras.Layer]:
     """The model and all layers below it, nested models and composite layers included, each once."""
     return list({id(layer): layer for layer in model._flatten_layers()}.values())
-
-
-def owners(variables: Sequence[Any]) -> dict[int, list[keras.Layer]]:
-    """The layers that hold each variable itself, by its id.
-
-    An optimizer is given variables, and a variable does not know its layer. So the layers that are alive are
-    asked, which takes a fraction of a second where there are millions of objects.
-    """
-    wanted = {id(variable) for variable in variables}
-    if not wanted:
-        return {}
-    found = _owned(wanted, list(_LAYERS))
-    if len(found) < len(wanted):
-        found = _owned(wanted, [each for each in gc.get_objects() if issubclass(type(each), keras.Layer)])
-    _LAYERS.update(layer for layers in found.values() for layer in layers)
-    return found
-
-
-def _owned(wanted: set[int], layers: list[keras.Layer]) -> dict[int, list[keras.Layer]]:
-    found: dict[int, list[keras.Layer]] = {}
-    for layer in layers:
-        # A layer that is being made, or is torn down, has no lists yet.
-        for name in ("_trainable_variables", "_non_trainable_variables"):
-            for variable in vars(layer).get(name, ()):
-                if id(variable) in wanted:
-                    found.setdefault(id(variable), []).append(layer)
-    return found
 
 
 def functional(model: keras.Model) -> keras.Model:

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from tfopt._keras_internals import owners
 from tfopt.optimizers._geometry import Geometry, from_shape
+from tfopt.optimizers._owners import owners
 from tfopt.optimizers._slots import path_of
 
 Rule = Callable[[Any, tuple[int, ...]], Geometry]  # from a layer and the shape of its variable
