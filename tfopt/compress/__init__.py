@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfopt._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tfopt.compress.bias_correction import correct_biases
     from tfopt.compress.binarization import (
         BinaryConv2D,
         BinaryDense,
@@ -61,6 +62,7 @@ __all__ = [
     "binarize",
     "carry_out",
     "compare",
+    "correct_biases",
     "equalize",
     "export",
     "from_tf_keras",
@@ -102,6 +104,7 @@ __getattr__, __dir__ = lazy_names(
         "TernaryDense": "binarization",
         "binarize": "binarization",
         "compare": "comparison",
+        "correct_biases": "bias_correction",
         "equalize": "equalization",
         "export": "exporting",
         "from_tf_keras": "bridge",
