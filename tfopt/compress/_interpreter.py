@@ -42,6 +42,8 @@ class FileInterpreter:
             )
         CHILD.check(path, content)
         self._interpreter = opened(path, threads)
+        own = type(self._interpreter).__module__.startswith("ai_edge_litert")
+        self.engine = "LiteRT" if own else "TensorFlow Lite"
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
         names = _signature_names(self._interpreter)

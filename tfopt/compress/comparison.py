@@ -5,22 +5,20 @@ import math
 import pathlib
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from rich.table import Table
 
 from tfopt._checks import check_number, message
-from tfopt._keras_internals import functional, nodes
 from tfopt._table import Printable
 from tfopt.compress._data import pairs
-from tfopt.compress._judging import Judged, agreement, judged, mean_scores
-from tfopt.compress._matching import Port, matched
-from tfopt.compress._ports import Portable
+from tfopt.compress._judging import Judged, agreement, decided, mean_scores, truth
+from tfopt.compress._subject import Subject
+from tfopt.compress.class_recall import Recalls, balanced, loss_text, recalls
 from tfopt.compress.tflite_model import Latency, TFLiteModel
 
 WARM_UP = 3
@@ -30,6 +28,12 @@ WARM_UP = 3
 @dataclass(frozen=True)
 class Row:
     """One model: accuracy with its 95 % interval, agreement with the first, sizes, time of one inference.
+
+    `engine` is what ran it: "Keras", or the interpreter of files with its threads. Times of different engines
+    cannot be compared: a call of Keras costs several times what the file of the same network takes.
+
+    `recalls` is the share of each class's samples that were recognized (None for a class without samples),
+    and `balanced_accuracy` their mean; without classes there are none.
 
     For several outputs, accuracy and agreement are those of the first output that has classes; `scores` holds
     the measures of all. Without classes the accuracy is NaN, and `agreement` is 1 - error / variance against
@@ -46,14 +50,25 @@ class Row:
     latency: Latency
     samples: int
     scores: dict[str, float] = field(default_factory=dict)
+    engine: str = ""
+    balanced_accuracy: float = math.nan
+    recalls: Recalls = ()
 
 
 @final
 @dataclass(frozen=True)
 class Comparison(Printable):
-    """The rows of `compare`; prints as a table."""
+    """The rows of `compare`; prints as a table, with warnings below it.
+
+    Attributes:
+        rows: In the order of the models.
+        class_names: As they were given.
+        support: Number of samples of each class; none without classes.
+    """
 
     rows: tuple[Row, ...]
+    class_names: tuple[str, ...] = ()
+    support: tuple[int, ...] = ()
 
     def __getitem__(self, name: str) -> Row:
         """The row of one model."""
@@ -64,25 +79,48 @@ class Comparison(Printable):
 
     def __rich__(self) -> Table:
         """The table for a rich console."""
-        table = Table(caption=f"{self.rows[0].samples} samples, 95 % intervals (Wilson), batch of 1")
+        caption = f"{self.rows[0].samples} samples, 95 % intervals (Wilson); time of one, 10 to 90 %"
+        table = Table(caption="\n".join([caption, *self.warnings]))
         table.add_column("model")
+        has_classes = bool(self.rows[0].recalls)
+        engines = list(dict.fromkeys(row.engine for row in reversed(self.rows)))
         titles = (
             "result" if math.isnan(self.rows[0].accuracy) else "accuracy",
+            *(["balanced"] if has_classes else []),
             "agreement",
             "size",
             "zipped",
-            "latency, ms (10-90 %)",
+            *(f"{engine}, ms" for engine in engines),
         )
         for title in titles:
             table.add_column(title, justify="right")
         for row in self.rows:
-            table.add_row(*_cells(row))
+            table.add_row(*_cells(row, has_classes, engines))
         return table
+
+    @property
+    def reference(self) -> Row:
+        """What the last row is compared with in size and time: the first one that the same engine ran."""
+        return next(row for row in self.rows if row.engine == self.rows[-1].engine)
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as `reference` the last row is: both are run by the same engine."""
+        return self.reference.latency.median_ms / self.rows[-1].latency.median_ms
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence if classes lose more than 5 points of recall from the first row to the last."""
+        first, last = self.rows[0], self.rows[-1]
+        before, after = (first.name, first.recalls), (last.name, last.recalls)
+        text = loss_text(before, after, self.support, self.class_names)
+        return (text,) if text else ()
 
     def to_json(self, path: str | pathlib.Path | None = None) -> str:
         """The rows as JSON text, written to a file too if a path is given."""
         rows = [{key: _number(value) for key, value in asdict(row).items()} for row in self.rows]
-        text = json.dumps({"rows": rows}, indent=2)
+        about = {"class_names": self.class_names, "support": self.support, "warnings": self.warnings}
+        text = json.dumps({"rows": rows, **about}, indent=2)
         if path is not None:
             pathlib.Path(path).write_text(text)
         return text
@@ -94,11 +132,14 @@ def compare(
     *,
     seconds: float = 1.0,
     task: Any = None,
+    class_names: Sequence[str] = (),
 ) -> Comparison:
     """Measures models and files on the same data and the same machine.
 
-    Times are interleaved over the models, so that a busy moment hits all of them. The size of a Keras model
-    is that of its weights as they are in memory; the size of a file is the file.
+    Times are interleaved over the models, so that a busy moment hits all of them. Those of Keras models stand
+    in a column of their own: to say how much faster a file is, compare it with the float file of the same
+    network. The size of a Keras model is that of its weights as they are in memory; the size of a file is the
+    file.
 
     Args:
         models: Keras models, `TFLiteModel`s or paths of .tflite files, by name. Agreement is measured
@@ -107,6 +148,7 @@ def compare(
             several inputs and outputs. Labels of classes are integers or one-hot.
         seconds: How long to time each model, > 0.
         task: What the labels are, as in `TFLiteModel.evaluate`; None infers it from labels and outputs.
+        class_names: Names of the classes, for warnings about single classes.
 
     Raises:
         ValueError: If there are no models, the data has no labels, or labels do not fit the outputs.
@@ -117,7 +159,7 @@ def compare(
     if not models:
         raise ValueError(message("models", "at least one model by name", models))
     check_number("seconds", seconds, minimum=0.0, open_minimum=True)
-    subjects = {name: _Subject(model) for name, model in models.items()}
+    subjects = {name: Subject(model) for name, model in models.items()}
     sample, _ = next(iter(pairs(data, next(iter(subjects.values())).inputs)), (None, None))
     if sample is None:
         raise ValueError("`data` must have at least one batch. Received an empty dataset.")
@@ -126,11 +168,29 @@ def compare(
     latencies = interleaved(timed, seconds)
     first = next(iter(results.values()))
     rows = [_row(name, subject, first, results[name], latencies[name]) for name, subject in subjects.items()]
-    return Comparison(tuple(rows))
+    return Comparison(tuple(rows), tuple(class_names), _support(first))
 
 
-def _row(name: str, subject: "_Subject", first: list[Judged], found: list[Judged], latency: Latency) -> Row:
-    main = next((i for i, each in enumerate(first) if each.right is not None), 0)
+def _main(found: Sequence[Judged]) -> int:
+    """The output that accuracy is about: the first one that has classes."""
+    return next((i for i, each in enumerate(found) if each.right is not None), 0)
+
+
+def _support(found: Sequence[Judged]) -> tuple[int, ...]:
+    each = found[_main(found)]
+    if each.task != "classification":
+        return ()
+    return tuple(np.bincount(truth(each), minlength=each.outputs.shape[-1]).tolist())
+
+
+def _recalls(each: Judged) -> Recalls:
+    if each.task != "classification":
+        return ()
+    return recalls(truth(each), decided(each.outputs, each.task), each.outputs.shape[-1])
+
+
+def _row(name: str, subject: "Subject", first: list[Judged], found: list[Judged], latency: Latency) -> Row:
+    main = _main(first)
     right = found[main].right
     accuracy = low = high = math.nan
     if right is not None:
@@ -148,6 +208,9 @@ def _row(name: str, subject: "_Subject", first: list[Judged], found: list[Judged
         latency,
         int(scores.pop("samples")),
         scores,
+        subject.engine,
+        balanced(_recalls(found[main])),
+        _recalls(found[main]),
     )
 
 
@@ -177,81 +240,18 @@ def interleaved(timed: dict[str, Callable[[], float]], seconds: float) -> dict[s
     return {name: Latency.of(values) for name, values in times.items()}
 
 
-class _Subject:
-    """A Keras model or a file, behind the same names."""
-
-    def __init__(self, model: Any) -> None:
-        self.file: TFLiteModel | None = None
-        if isinstance(model, keras.Model):
-            self.content = b"".join(np.asarray(value).tobytes() for value in model.get_weights())
-            self.inputs, self.outputs = _keras_ports(model)
-            self._function = tf.function(
-                lambda x: keras.tree.flatten(model(x, training=False)), reduce_retracing=True
-            )
-            self._model = model
-        else:
-            self.file = model if isinstance(model, TFLiteModel) else TFLiteModel(model)
-            self.content = self.file.content
-            self.inputs, self.outputs = self.file.inputs, self.file.outputs
-
-    def judged(self, data: Any, task: Any) -> list[Judged]:
-        """The outputs and their labels."""
-        if not self.outputs:  # a subclassed model does not say how many it has
-            sample, _ = next(iter(pairs(data)))
-            count = len(self._predict(sample))
-            self.outputs = [Port(f"output_{i}", (), "float32") for i in range(count)]
-        return judged(self._predict, data, self.inputs, self.outputs, task)
-
-    def runner(self, batch: Any) -> Callable[[], float]:
-        """Runs the first sample of a batch and returns the seconds it took."""
-        sample = keras.tree.map_structure(lambda array: array[:1], batch)
-        if self.file is not None:
-            return self.file.runner(matched(sample, self.inputs))
-        value = self._tensors(sample)
-
-        def run() -> float:
-            start = time.perf_counter()
-            for output in self._function(value):
-                np.asarray(output)
-            return time.perf_counter() - start
-
-        return run
-
-    def _predict(self, batch: Any) -> list[np.ndarray]:
-        if self.file is not None:
-            return self.file.predict_batch(batch)
-        return [np.asarray(output) for output in self._function(self._tensors(batch))]
-
-    def _tensors(self, batch: Any) -> Any:
-        """The batch as the model takes it: bytes are pixels, and a known model's inputs go by name."""
-        if self.inputs:
-            arrays = matched(batch, self.inputs)
-            if arrays is not None:
-                return keras.tree.pack_sequence_as(
-                    functional(self._model).input, list(map(tf.constant, arrays))
-                )
-        return keras.tree.map_structure(
-            lambda x: tf.constant(x, None if x.dtype in (np.int32, np.int64) else tf.float32), batch
-        )
-
-
-def _keras_ports(model: keras.Model) -> tuple[list[Port], list[Port]]:
-    if not nodes(model):
-        return [], []
-    portable = Portable(model)
-    return portable.inputs, portable.outputs
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    time_of = row.latency
-    result = f"{row.accuracy:.1%} ({row.accuracy_low:.1%} to {row.accuracy_high:.1%})"
+def _cells(row: Row, has_classes: bool, engines: Sequence[str]) -> tuple[str, ...]:
+    taken = row.latency
+    time = f"{taken.median_ms:.2f} ({taken.p10_ms:.2f}-{taken.p90_ms:.2f})"
+    result = f"{row.accuracy:.1%} ({100 * row.accuracy_low:.1f}-{100 * row.accuracy_high:.1f})"
     if math.isnan(row.accuracy):
         result = ", ".join(f"{name} {value:.4g}" for name, value in row.scores.items())
     return (
         row.name,
         result,
+        *([f"{row.balanced_accuracy:.1%}"] if has_classes else []),
         f"{row.agreement:.1%}",
         f"{row.bytes / 1e3:,.1f} kB",
         f"{row.bytes_zipped / 1e3:,.1f} kB",
-        f"{time_of.median_ms:.2f} ({time_of.p10_ms:.2f} to {time_of.p90_ms:.2f})",
+        *(time if row.engine == engine else "" for engine in engines),
     )

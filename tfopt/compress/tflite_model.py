@@ -74,6 +74,11 @@ class TFLiteModel:
         self.inputs, self.outputs = self._file.inputs, self._file.outputs
 
     @property
+    def engine(self) -> str:
+        """The interpreter and its threads, such as "LiteRT, 1 thread": times of others cannot be compared."""
+        return f"{self._file.engine}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+    @property
     def class_names(self) -> Any:
         """The labels in the file, in the order of the outputs, or None; a dictionary for several outputs."""
         return stored_labels(self.path)
