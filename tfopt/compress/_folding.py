@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfopt.compress._clone import new_layer
 from tfopt.compress._graph import Call, Graph
 from tfopt.compress.quantization import rules
 
@@ -23,7 +24,8 @@ def folded(model: keras.Model) -> keras.Model:
         arXiv:1712.05877
     """
     graph = Graph(model)
-    weights: list[tuple[keras.Layer, list[np.ndarray]]] = []
+    copies: dict[tuple[str, int], keras.Layer] = {}  # a layer called twice folds once for each norm behind it
+    values: dict[tuple[str, int], list[np.ndarray]] = {}
 
     def run(call: Call, args: tuple, kwargs: dict) -> Any:
         if not isinstance(call.operation, keras.layers.Layer):
@@ -32,16 +34,18 @@ def folded(model: keras.Model) -> keras.Model:
             return args[0]
         following = rules.only_consumer(graph, call) if len(call.outputs) == 1 else None
         norm = following.operation if following and rules.folds(graph, following) else None
-        changes = {} if norm is None else {"use_bias": True}
-        copy = type(call.operation).from_config({**call.operation.get_config(), **changes})
-        outputs = copy(*args, **kwargs)
-        values = call.operation.get_weights() if norm is None else _together(call.operation, norm)
-        weights.append((copy, values))
-        return outputs
+        key = call.name, id(norm)
+        if key not in copies:
+            count = sum(name == call.name for name, _ in copies)
+            changes = {} if norm is None else {"use_bias": True}
+            name = call.name if count == 0 else f"{call.name}_folded_{count}"
+            copies[key] = new_layer(call.operation, name, **changes)
+            values[key] = call.operation.get_weights() if norm is None else _together(call.operation, norm)
+        return copies[key](*args, **kwargs)
 
     copy = graph.replay(run)
-    for layer, values in weights:
-        layer.set_weights(values)
+    for key, layer in copies.items():
+        layer.set_weights(values[key])
     return copy
 
 

@@ -25,6 +25,12 @@ class Portable:
         self.outputs = _ports(graph.output, list(graph.output_names))
         self.input_structure, self.output_structure = graph.input, graph.output
 
+    def like(self, model: keras.Model) -> "Portable":
+        """Another model under the names of this one's inputs and outputs."""
+        other = Portable(model)
+        other.inputs, other.outputs = self.inputs, self.outputs
+        return other
+
     @property
     def returns_dict(self) -> bool:
         """Whether the model gives its outputs in a dictionary."""

@@ -20,6 +20,8 @@ from tfopt.compress._labels import check_class_names, store_labels
 from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
 from tfopt.compress._probe import CHILD
 from tfopt.compress._representative import first_inputs, samples
+from tfopt.compress.equalization import equalize
+from tfopt.compress.equalization.unevenness import is_uneven
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.tflite_model import TFLiteModel
 
@@ -46,7 +48,8 @@ def export(
     """Writes a .tflite file and returns it opened, after it ran and agreed with the model.
 
     int8 is the smallest and fastest on phones and microcontrollers: a model from `quantize_aware` needs no
-    data for it, any other needs representative inputs. "dynamic" stores int8 weights and computes in float.
+    data for it, any other needs representative inputs; channels of very unequal size are made even first
+    (`equalize`), which does not change the function. "dynamic" stores int8 weights and computes in float.
     "float16" halves the file. "int16x8" keeps 16-bit activations for models that int8 hurts.
 
     The file takes one sample at a time, has one signature with the model's own input and output names, and
@@ -97,7 +100,11 @@ def export(
         checked = [array[:CHECKED_SAMPLES] for array in data]
         expected = _expected(portable, checked, batch_size)
     _check_magnitude(model, quantization)
-    content = converted(portable, form, [array.shape[1:] for array in data], data if needs_ranges else None)
+    source = portable
+    if needs_ranges and quantization == "int8" and is_uneven(model):
+        _logger.info("%s has channels of very unequal size: they were equalized for int8.", model.name)
+        source = portable.like(equalize(model, keras.tree.pack_sequence_as(portable.input_structure, data)))
+    content = converted(source, form, [array.shape[1:] for array in data], data if needs_ranges else None)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -43,7 +43,8 @@ def quantize_aware(
         weights:      symmetric, 8 bits, a scale per channel (Dense: one per kernel)
         activations:  8 bits, range learned as a moving average of batch extremes
 
-    Batch normalization behind a convolution stays a layer; the converter folds it into the kernel. Layers
+    Batch normalization behind a convolution stays a layer; the converter folds it into the kernel. Channels
+    of very unequal size are made even first (`equalize`), unless an argument asks to keep something. Layers
     without a rule, a user's own or attention, are opened where their `call` consists of Keras layers and
     `keras.ops`. What TFLite has no integer kernel for is computed in float inside the int8 file, between
     integer neighbors; a warning names it.
@@ -91,7 +92,10 @@ def quantize_aware(
     check_instance("freeze_batch_norm", freeze_batch_norm, bool)
     check_choice("preserve", preserve, PRESERVE)
     scheme = dict(scheme or {})
-    graph = Graph(as_functional(model), Opener(skip, list(scheme)))
+    source = as_functional(model)
+    if preserve is None and freeze_batch_norm and not (skip or scheme):
+        source = _evened(source, data)
+    graph = Graph(source, Opener(skip, list(scheme)))
     _check_float(graph)
     skipped = _matching(graph, skip)
     kept = _kept(graph, skipped, GROUPED - scheme.keys(), preserve)
@@ -114,6 +118,21 @@ def quantize_aware(
         calibrate(quantized, data)
     Lesson(teacher).begin(quantized)
     return quantized
+
+
+def _evened(model: keras.Model, data: Any) -> keras.Model:
+    """The model, or its equalized copy where training would not bring back what int8 loses."""
+    from tfopt.compress.equalization import equalize  # it reads the rules of this package
+    from tfopt.compress.equalization.unevenness import is_uneven
+
+    if not is_uneven(model):
+        return model
+    _logger.warning(
+        "%s has channels of very unequal size, of which int8 would lose most: they are equalized, and batch "
+        "normalizations folded. See `equalize`; `skip` or `freeze_batch_norm=False` leave them as they are.",
+        model.name,
+    )
+    return equalize(model, data)
 
 
 def _set_weights(graph: Graph, clones: dict[str, keras.Layer], kept: dict[str, Kept]) -> None:
