@@ -10,7 +10,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tfopt import __version__
 from tfopt.cli import (
@@ -28,6 +29,7 @@ from tfopt.cli import (
 )
 from tfopt.cli._messages import is_expected, sentence
 from tfopt.cli._quiet import quiet_libraries
+from tfopt.cli._streams import LastingOutput
 
 FAILED, FAULT, INTERRUPTED, CLOSED = 1, 70, 130, 141
 COMMANDS = (finetune, compress, export, predict, evaluate, lr_find, search, models, launch, data, doctor)
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        with contextlib.nullcontext() if parsed.verbose else quiet_libraries():
+        with _streams_for(parsed):
             code = parsed.run(parsed)
         sys.stdout.flush()  # here, where it is known what a closed pipe means
         return code
@@ -65,6 +67,16 @@ def _be_quiet() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names of classes on an ASCII terminal
+
+
+@contextlib.contextmanager
+def _streams_for(parsed: argparse.Namespace) -> Iterator[None]:
+    """Standard error without noise; an output that may fail, where something is trained."""
+    trains = parsed.command in _KEEPS_WHAT_IS_TRAINED
+    output: Any = LastingOutput(sys.stdout) if trains else sys.stdout
+    quiet = contextlib.nullcontext() if parsed.verbose else quiet_libraries()
+    with contextlib.redirect_stdout(output), quiet:
+        yield
 
 
 def _what_is_kept(parsed: argparse.Namespace) -> str:

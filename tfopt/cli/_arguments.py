@@ -24,7 +24,13 @@ _TITLES = {
 }
 
 
-def add_options(command: argparse.ArgumentParser, config: Any, names: Collection[str] = ()) -> None:
+def add_options(
+    command: argparse.ArgumentParser,
+    config: Any,
+    names: Collection[str] = (),
+    *,
+    without: Collection[str] = (),
+) -> None:
     """Adds a flag for each option of a dataclass, in the groups of `--help`.
 
     Only flags that are given appear in the parsed arguments; the others keep their default, or what a file
@@ -34,8 +40,10 @@ def add_options(command: argparse.ArgumentParser, config: Any, names: Collection
         command: Gets the flags.
         config: The dataclass.
         names: Which options; empty is all.
+        without: Which of them not.
     """
-    fields = [field for field in dataclasses.fields(config) if not names or field.name in names]
+    wanted = [field for field in dataclasses.fields(config) if not names or field.name in names]
+    fields = [field for field in wanted if field.name not in without]
     for group in GROUPS:
         section = command.add_argument_group(_TITLES[group])
         for field in fields:

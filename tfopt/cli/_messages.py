@@ -26,7 +26,7 @@ def sentence(error: BaseException, command: argparse.ArgumentParser) -> str:
     else:
         text = _first_paragraph(str(error)) or type(error).__name__
     if not is_expected(error):
-        text = f"{type(error).__name__}: {text}. This is a fault of tfopt; --verbose shows where"
+        text = f"{type(error).__name__}: {text.rstrip('.')}. This is a fault of tfopt; --verbose shows where"
     return spelled(text, command)
 
 
@@ -36,8 +36,9 @@ def spelled(text: str, command: argparse.ArgumentParser) -> str:
         flag = action.option_strings[0] if action.option_strings else str(action.metavar)
         if action.dest in ("help", "verbose"):
             continue
-        text = text.replace(f"`{action.dest}`", f"`{flag}`")
-        pattern = rf"(?<![\w.`(]){re.escape(action.dest)}=('[^']*'|\"[^\"]*\"|[\w.+-]+)"
+        names = "data|source" if action.dest == "data" else re.escape(action.dest)  # the data is a source
+        text = re.sub(f"`({names})`", f"`{flag}`", text)
+        pattern = rf"(?<![\w.`(])(?:{names})=('[^']*'|\"[^\"]*\"|[\w.+-]+)"
         text = re.sub(pattern, lambda match: _given(action, flag, match[1]), text)  # noqa: B023
         text = text.replace(f"{flag} ({flag})", flag)
     return text
@@ -48,7 +49,7 @@ def _given(action: argparse.Action, flag: str, value: str) -> str:
     if isinstance(action, argparse.BooleanOptionalAction | argparse._StoreTrueAction):
         return flag if value == "True" else "--no-" + flag.removeprefix("--")
     typed = "none" if value == "None" else value.strip("'\"")
-    return f"{flag} {typed}"
+    return f"{flag} {typed}" if action.option_strings else typed
 
 
 def _first_paragraph(text: str) -> str:

@@ -11,6 +11,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """The command's flags and help."""
     command = commands.add_parser(
         "compress",
+        usage="tfopt compress MODEL --data DATA [flags below]",
         help="a trained model in; a small, fast, verified file and a report out",
         description="Removes channels, prunes, clusters and quantizes a saved classifier as asked for, "
         "trains it between, checks the exported file on test images, and writes report.html. Run the same "

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from tfopt.cli._arguments import DATA_HELP, names_file
+from tfopt.cli._streams import show
 
 _SPLITS = ("auto", "all", "train", "validation", "test")
 
@@ -60,5 +61,8 @@ def run(parsed: argparse.Namespace) -> int:
 
     names = ("split", "seed", "on_bad_image", "class_names")
     found = evaluate(parsed.model, parsed.data, **{name: getattr(parsed, name) for name in names})
-    print(found.to_json() if parsed.json else found)
+    if parsed.json:
+        print(found.to_json())
+    else:
+        show(found)
     return 0

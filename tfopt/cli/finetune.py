@@ -11,6 +11,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """The command's flags and help."""
     command = commands.add_parser(
         "finetune",
+        usage="tfopt finetune --data DATA [--config FILE] [--autotune] [flags below]",
         help="a folder of images in; a trained, compressed, verified model and a report out",
         description="Fine-tunes a network on images, prunes and quantizes it, checks the exported file on "
         "test images, and writes report.html. Run the same command again to go on after an interruption.",

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_options, given_options
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options, number
 from tfopt.recipes.config import FinetuneConfig
 
 _OPTIONS = (
@@ -29,9 +29,23 @@ def add(commands: Any) -> argparse.ArgumentParser:
         epilog="Example: tfopt lr-find --data photos/ --weights imagenet --plot rates.png",
     )
     command.add_argument("--data", required=True, help=DATA_HELP)
-    command.add_argument("--minimum", type=float, default=1e-6, help="first rate (default: 1e-6)")
-    command.add_argument("--maximum", type=float, default=1.0, help="last rate (default: 1)")
-    command.add_argument("--steps", type=int, default=100, help="rates to try (default: 100)")
+    command.add_argument(
+        "--minimum",
+        type=number(float, minimum=0, open_minimum=True),
+        default=1e-6,
+        metavar="X",
+        help="first rate (default: 1e-6)",
+    )
+    command.add_argument(
+        "--maximum",
+        type=number(float, minimum=0, open_minimum=True),
+        default=1.0,
+        metavar="X",
+        help="last rate (default: 1)",
+    )
+    command.add_argument(
+        "--steps", type=number(int, minimum=10), default=100, metavar="N", help="rates to try (default: 100)"
+    )
     command.add_argument("--plot", metavar="FILE", help="draw the curve: .png, .svg or .pdf")
     add_options(command, FinetuneConfig, _OPTIONS)
     command.set_defaults(run=run)

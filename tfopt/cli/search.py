@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_options, given_options
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options, number
 from tfopt.recipes.config import FinetuneConfig
 
 
@@ -11,6 +11,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """The command's flags and help."""
     command = commands.add_parser(
         "search",
+        usage="tfopt search --data DATA [--space FILE] [--trials N] [flags below]",
         help="which settings of finetune suit these images best?",
         description="Runs `tfopt finetune` with many settings, judges each by the validation images and "
         "keeps the best. Run the same command again to go on after an interruption. Flags of `finetune` "
@@ -25,7 +26,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="FILE",
         help='JSON such as {"batch_size": [16, 32], "alpha": {"low": 0.25, "high": 1.0}}',
     )
-    command.add_argument("--tuner", default="hyperband", help="hyperband (default), bayesian, random or grid")
+    command.add_argument(
+        "--tuner",
+        default="hyperband",
+        choices=("hyperband", "bayesian", "random", "grid"),
+        help="(default: hyperband)",
+    )
     command.add_argument("--objective", default="accuracy", help="a metric of the trials (default: accuracy)")
     command.add_argument(
         "--trade-off",
@@ -35,10 +41,20 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="METRIC=PRICE",
         help="what doubling a cost must gain: bytes=0.01 asks a point of accuracy for twice the size",
     )
-    command.add_argument("--trials", type=int, default=20, help="most trials (default: 20)")
-    command.add_argument("--seconds", type=float, help="no new trial after this time")
-    add_options(command, FinetuneConfig)
-    command.set_defaults(run=run, output="runs/search")
+    command.add_argument(
+        "--trials", type=number(int, minimum=1), default=20, metavar="N", help="most trials (default: 20)"
+    )
+    command.add_argument(
+        "--seconds",
+        type=number(float, minimum=0, open_minimum=True),
+        metavar="X",
+        help="no new trial after this time",
+    )
+    command.add_argument(
+        "--output", default="runs/search", metavar="FOLDER", help="of the results (default: runs/search)"
+    )
+    add_options(command, FinetuneConfig, without=("output", "overwrite"))
+    command.set_defaults(run=run)
     return command
 
 

@@ -182,7 +182,7 @@ def read_examples(
     if os.path.isdir(name):
         return _from_folder(name, fractions, seed, on_bad_image == "skip")
     _refuse_archives(name)
-    if os.path.exists(name) or os.path.isabs(name) or name.startswith("."):
+    if os.path.exists(name) or os.path.isabs(name) or name.startswith(".") or name.endswith(("/", "\\")):
         raise ValueError(message("source", "an existing folder", name))
     return from_tfds(name, fractions, data_dir)
 

@@ -161,6 +161,8 @@ def _keras_model(path: pathlib.Path) -> Any:
     try:
         return load(path)
     except Exception as error:  # Keras raises a dozen kinds on what it does not understand
+        if "`path`" in str(error):  # a sentence of ours
+            raise ValueError(str(error).replace("`path`", "`model`")) from error
         text = str(error).rpartition("Exception encountered: ")[2]  # behind the whole config of the model
         reason = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
         fix = "If it needs layers of your own, call `tfopt.recipes` in a script that imports them."

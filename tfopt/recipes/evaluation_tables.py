@@ -66,7 +66,7 @@ def _confusion(names: list[str], counts: np.ndarray) -> Any:
         for number in range(len(names)):
             table.add_column(str(number + 1), justify="right")
         for number, (name, row) in enumerate(zip(names, counts)):
-            cells = [str(count) if count else "·" for count in row]
+            cells = [str(count) if count else "." for count in row]
             table.add_row(Text(printable(f"{number + 1} {name}")), *cells)
         return table
     wrong = counts * (1 - np.eye(len(names), dtype=counts.dtype))

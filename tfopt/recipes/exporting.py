@@ -4,7 +4,7 @@ import json
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -120,9 +120,10 @@ def _saved_model(model: keras.Model, target: pathlib.Path) -> pathlib.Path:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         written = pathlib.Path(folder, "model")
         model.export(written, format="tf_saved_model", verbose=False)
-        serve: Callable[[Any], Any] = tf.saved_model.load(str(written)).serve
-        difference = float(np.abs(np.asarray(serve(sample)) - np.asarray(model(sample))).max())
-        if not difference < _TOLERANCE * max(1.0, float(np.abs(np.asarray(model(sample))).max())):
+        loaded: Any = tf.saved_model.load(str(written))  # holds the variables that `serve` reads
+        expected = np.asarray(model(sample))
+        difference = float(np.abs(np.asarray(loaded.serve(sample)) - expected).max())
+        if not difference < _TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise ValueError(
                 f"The SavedModel does not agree with the model: outputs differ by {difference:g}."
             )
