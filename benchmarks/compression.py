@@ -33,15 +33,13 @@ from tfopt import compress
 from tfopt._tfmot import tfmot
 from tfopt.compress.comparison import interleaved
 from tfopt.distribute import make_strategy
-from tfopt.recipes import FinetuneConfig, stages
-from tfopt.recipes.compressing import slimmed, train_pruned, train_slimmed
-from tfopt.recipes.head import train_head
-from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.setting import Setting
+from tfopt.recipes import FinetuneConfig
+from tfopt.recipes.session import Session
+from tfopt.recipes.stages import FineTuning, Head, Pruning, Quantization, Slimming, Stage
+from tfopt.recipes.starting import starting_model
 
 FOLDS, SEED = 5, 0
 CONSOLE = Console(width=110)
-QUIET = ConsoleProgress(Console(quiet=True))
 STRATEGY = make_strategy("cpu")
 
 
@@ -53,7 +51,7 @@ def photographs(folder: pathlib.Path, size: int) -> tuple[np.ndarray, np.ndarray
     return np.clip(np.rint(np.stack(images)), 0, 255).astype("uint8"), np.array(labels)
 
 
-def fold_setting(data: tuple, fold: int, options: argparse.Namespace) -> Setting:
+def fold_session(data: tuple, fold: int, options: argparse.Namespace) -> Session:
     """A fold's photographs in splits: of the four training fifths, every tenth image validates."""
     images, labels = data
     order = np.random.default_rng(SEED).permutation(len(labels))
@@ -70,37 +68,40 @@ def fold_setting(data: tuple, fold: int, options: argparse.Namespace) -> Setting
         compress_epochs=compress_epochs,
         seed=SEED,
     )
-    return Setting(config.resolved(None), loaded, STRATEGY, QUIET)
+    return Session.open(loaded, config, strategy=STRATEGY)
 
 
-def train_float(setting: Setting) -> keras.Model:
+def train_float(session: Session) -> keras.Model:
     """The main job's first two stages."""
-    keras.utils.set_random_seed(SEED)
-    model = setting.config.build_model(setting.classes)
-    train_head(model, setting)
-    stages.train_all(model, setting)
+    model = starting_model(session)
+    Head().train(model, session)
+    FineTuning().train(model, session)
     return model
+
+
+def made(stage: Stage, model: keras.Model, session: Session) -> keras.Model:
+    """The model that a stage makes of another."""
+    result = stage.start(model, session)
+    stage.train(result, session)
+    return result
 
 
 def compressed(data: tuple, fold: int, options: argparse.Namespace, folder: pathlib.Path) -> tuple:
     """Wrong answers of each model of a fold, and the files."""
     some, many = (1, 1) if options.quick else (16, None)
-    setting = fold_setting(data, fold, options)
-    model = train_float(setting)
+    session = fold_session(data, fold, options)
+    model = train_float(session)
     files = {"float": compress.export(model, folder / "float.tflite")}
-    quantized = compress.quantize_aware(model)
-    stages.quantize(model, quantized, setting)
+    quantized = made(Quantization(model), model, session)
     files["int8"] = compress.export(quantized, folder / "int8.tflite", "int8")
     pruned = keras.models.clone_model(model)
     pruned.set_weights(model.get_weights())
-    train_pruned(model, 0.8, pruned, setting.changed(compress_epochs=some))
-    quantized = compress.quantize_aware(pruned, preserve="sparsity")
-    stages.quantize(pruned, quantized, setting)
+    made(Pruning(0.8, model), pruned, session.changed(compress_epochs=some))
+    quantized = made(Quantization(pruned, "sparsity"), pruned, session)
     files["80 % pruned, int8"] = compress.export(quantized, folder / "pruned.tflite", "int8")
-    small = slimmed(lambda: model, setting, keep=0.5)
-    train_slimmed(model, small, setting, epochs=many)
+    small = made(Slimming(0.5, model, many), model, session)
     files["half the channels, float"] = compress.export(small, folder / "small.tflite")
-    test = [(x.numpy(), y.numpy().argmax(1)) for x, y in setting.plain("test")]
+    test = [(x.numpy(), y.numpy().argmax(1)) for x, y in session.plain("test")]
     truth = np.concatenate([labels for _, labels in test])
     wrong = {
         name: np.concatenate([file.predict(images).argmax(1) for images, _ in test]) != truth
@@ -160,15 +161,15 @@ def make_uneven(model: keras.Model) -> None:
             norm.gamma.assign(norm.gamma.numpy() * grown)
 
 
-def ours(model: keras.Model, setting: Setting, folder: pathlib.Path, epochs: int) -> compress.TFLiteModel:
+def ours(model: keras.Model, session: Session, folder: pathlib.Path, epochs: int) -> compress.TFLiteModel:
     """Quantization-aware training without augmentation, as tfmot gets it."""
     quantized = compress.quantize_aware(model)
     quantized.compile(keras.optimizers.Adam(1e-5), "categorical_crossentropy")
-    quantized.fit(setting.plain("train"), epochs=epochs, verbose=0)
+    quantized.fit(session.plain("train"), epochs=epochs, verbose=0)
     return compress.export(quantized, folder / "ours.tflite", "int8")
 
 
-def theirs(model: keras.Model, setting: Setting, folder: pathlib.Path, epochs: int) -> compress.TFLiteModel:
+def theirs(model: keras.Model, session: Session, folder: pathlib.Path, epochs: int) -> compress.TFLiteModel:
     """The same by tfmot, whose models cannot hold their own rescaling."""
     inputs = keras.Input(model.input_shape[1:])
     x = inputs
@@ -177,7 +178,7 @@ def theirs(model: keras.Model, setting: Setting, folder: pathlib.Path, epochs: i
     bridged = compress.to_tf_keras(keras.Model(inputs, x))
     quantized = tfmot().quantization.keras.quantize_model(bridged)
     quantized.compile(tf_keras.optimizers.Adam(1e-5), "categorical_crossentropy")
-    scaled = setting.plain("train").map(lambda images, labels: (images / 127.5 - 1.0, labels))
+    scaled = session.plain("train").map(lambda images, labels: (images / 127.5 - 1.0, labels))
     quantized.fit(scaled, epochs=epochs, verbose=0)
     converter = tf.lite.TFLiteConverter.from_keras_model(quantized)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -188,9 +189,9 @@ def theirs(model: keras.Model, setting: Setting, folder: pathlib.Path, epochs: i
 
 def uneven(data: tuple, options: argparse.Namespace) -> None:
     """Prints accuracies as trained, and with uneven channels."""
-    setting = fold_setting(data, 0, options)
-    model = train_float(setting)
-    test = [(x.numpy(), y.numpy().argmax(1)) for x, y in setting.plain("test")]
+    session = fold_session(data, 0, options)
+    model = train_float(session)
+    test = [(x.numpy(), y.numpy().argmax(1)) for x, y in session.plain("test")]
     table = Table(title=f"int8 on {sum(len(y) for _, y in test)} test photographs of one fold")
     for title in ("depthwise channels", "float", "tfopt", "tfmot"):
         table.add_column(title, justify="right")
@@ -201,7 +202,7 @@ def uneven(data: tuple, options: argparse.Namespace) -> None:
             path, epochs = pathlib.Path(folder), 1 if options.quick else 2
             right = [np.mean([np.mean(model.predict_on_batch(x).argmax(1) == y) for x, y in test])]
             for make, scale in ((ours, lambda x: x), (theirs, lambda x: x / 127.5 - 1.0)):
-                file = make(model, setting, path, epochs)
+                file = make(model, session, path, epochs)
                 right.append(np.mean([np.mean(file.predict(scale(x)).argmax(1) == y) for x, y in test]))
         table.add_row(title, *(f"{share:.1%}" for share in right))
     CONSOLE.print(table)

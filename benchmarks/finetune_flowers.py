@@ -28,8 +28,8 @@ from rich.table import Table
 
 import tfopt
 from tfopt.recipes.classifier import Classifier
-from tfopt.recipes.head import head_layer
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.stages.linear_head import head_layer
 
 FOLDS, SEED, EPOCHS = 5, 0, 10
 ACCURACY = "accuracy"  # begins a line of the plain script

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 import tfopt
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.stages.linear_head import head_layer
 
 IMAGE_SIZE, ALPHA, SEED = 128, 0.25, 0
 FILES = {"head": "stages/head.keras", "float": "model.keras", "int8 file": "model.tflite"}
@@ -51,7 +52,7 @@ def batches(source: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 def regression_errors(source: pathlib.Path, weights: str) -> int:
     """Errors of logistic regression on the features of the pretrained network."""
     model = tfopt.models.mobilenet("mobilenet", 2, image_size=IMAGE_SIZE, alpha=ALPHA, weights=weights)
-    extractor = keras.Model(model.input, tfopt.recipes.head.head_layer(model).input)
+    extractor = keras.Model(model.input, head_layer(model).input)
     (train, train_labels), (test, test_labels) = (batches(source, split) for split in ("train", "test"))
     train, test = (extractor.predict(images, verbose=0) for images in (train, test))
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(train, train_labels)

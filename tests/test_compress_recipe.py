@@ -1,7 +1,6 @@
 """`tfopt compress`: from a saved model to a verified file, step by step, with errors in one line."""
 
 import json
-import types
 
 import keras
 import numpy as np
@@ -11,11 +10,12 @@ from sklearn.datasets import load_digits
 
 import tfopt
 from tfopt.cli import main
-from tfopt.recipes import CompressConfig, compress, stages
+from tfopt.recipes import CompressConfig, compress
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import load_images
 from tfopt.recipes.run_folder import save_model
-from tfopt.recipes.setting import Setting
+from tfopt.recipes.session import Session
+from tfopt.recipes.stages.fit import Training, fit_with_fresh_statistics
+from tfopt.recipes.stages.quantization import small_batch
 
 L = keras.layers
 QUIET = ConsoleProgress(Console(quiet=True))
@@ -56,9 +56,7 @@ def path(tmp_path_factory):
     ("replicas", "given", "small"), [(1, 32, 16), (1, 8, 8), (2, 32, 16), (3, 30, 15), (32, 256, 32)]
 )
 def test_small_batches_are_shared_by_all_replicas(replicas, given, small):
-    strategy = types.SimpleNamespace(num_replicas_in_sync=replicas)
-    setting = Setting(tfopt.FinetuneConfig(batch_size=given), None, strategy, QUIET)
-    assert stages.in_small_batches(setting).config.batch_size == small
+    assert small_batch(given, replicas) == small
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +92,11 @@ def test_validation_sees_statistics_that_follow_the_weights(path):
     norms = [layer for layer in model.layers if isinstance(layer, L.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.999
-    images, config = load_images(digits(), CompressConfig(epochs=4, augment=None).training(model))
-    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
+    session = Session.open(digits(), CompressConfig(epochs=4, augment=None).training(model))
     groups, pruning = tfopt.optimizers.no_decay_on_norm_and_bias(model), tfopt.compress.Pruning(0.2)
-    history = stages.fit_anew(model, setting, "pruning", 0.01, groups, [pruning])
-    _, measured = model.evaluate(setting.plain("validation"), verbose=0)  # with statistics measured anew
+    training = Training("pruning", 4, 0.01, groups, [pruning], keep_best=False)
+    history = fit_with_fresh_statistics(model, session, training)
+    _, measured = model.evaluate(session.plain("validation"), verbose=0)  # with statistics measured anew
     assert history["val_accuracy"][-1] == pytest.approx(measured, abs=0.1)
     assert [norm.momentum for norm in norms] == [0.999, 0.999]
 

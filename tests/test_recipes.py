@@ -14,15 +14,17 @@ from rich.console import Console
 import tfopt
 from tfopt import schedules
 from tfopt.cli import main
-from tfopt.recipes import head, stages
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import load_images
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
 from tfopt.recipes.sampling import stratified
-from tfopt.recipes.setting import SAMPLED_BATCHES, Setting
+from tfopt.recipes.session import SAMPLED_BATCHES, Session
+from tfopt.recipes.stages import FineTuning, fit, linear_head
+from tfopt.recipes.stages.optimizer import optimizer_of
+from tfopt.recipes.starting import starting_model
 from tfopt.recipes.stored_task import stored_class_names
+from tfopt.tasks import Classification
 
 QUIET = ConsoleProgress(Console(quiet=True))
 
@@ -50,9 +52,12 @@ def test_the_head_is_the_logistic_regression_of_scikit_learn():
     features = (random.normal(size=(200, 5)) + labels[:, None] * [1, -1, 0, 2, 0.5]).astype("float32") * 7 + 3
     targets = np.eye(3, dtype="float32")[labels]
     with QUIET.bar("", None) as bar:
-        kernel, bias = head.logistic_regression(features, targets, bar)
+        task = Classification("abc")
+        kernel, bias = linear_head.fit_linear(features, targets, task.fit_of_head, bar)
     center, spread = features.mean(0), features.std()
-    other = LogisticRegression(C=1 / (head.PENALTY * 200), tol=1e-8).fit((features - center) / spread, labels)
+    other = LogisticRegression(C=1 / (linear_head.PENALTY * 200), tol=1e-8).fit(
+        (features - center) / spread, labels
+    )
     found, expected = features @ kernel + bias, other.decision_function((features - center) / spread)
     np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=0.02)
 
@@ -63,11 +68,10 @@ def fitted_again(images, **options):
     x = keras.layers.AveragePooling2D(4)(keras.layers.Rescaling(1 / 255)(x))
     x = keras.layers.Dense(10, "softmax", kernel_initializer="zeros")(keras.layers.Flatten()(x))
     config = tfopt.FinetuneConfig(model=keras.Model(inputs, x), augment=None, **options)
-    images, config = load_images(images, config)
-    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
-    model = config.build_model(10)
-    head.refit_head(model, setting)
-    return model, setting
+    session = Session.open(images, config)
+    model = starting_model(session)
+    linear_head.refit_head(model, session)
+    return model, session
 
 
 def test_the_batch_of_the_second_stage_grows():
@@ -75,18 +79,17 @@ def test_the_batch_of_the_second_stage_grows():
     x = keras.layers.AveragePooling2D(4)(keras.layers.Rescaling(1 / 255)(x))
     x = keras.layers.Dense(10, "softmax")(keras.layers.Flatten()(x))
     options = dict(model=keras.Model(inputs, x), augment=None, batch_size=10, batch_growth=4)
-    images, config = load_images(digits(), tfopt.FinetuneConfig(epochs=6, **options))
-    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
-    model = config.build_model(10)
-    history = stages.train_all(model, setting)  # 10 batches of 10 images in each epoch
+    session = Session.open(digits(), tfopt.FinetuneConfig(epochs=6, **options))
+    model = starting_model(session)
+    history = FineTuning().train(model, session)  # 10 batches of 10 images in each epoch
     assert history["batch_size"] == [10, 10, 20, 20, 40, 40]
     assert int(model.optimizer.inner_optimizer.iterations) == 20 + 10 + 5
     rate = schedules.Warmup(keras.optimizers.schedules.CosineDecay(5e-4, 600), 60)
     assert history["learning_rate"][3] == pytest.approx(float(rate(400))), "by images, not by updates"
     for batches, largest in ((60, 80), (11, 20), (4, 20)):
-        _, (ramping,) = stages.optimizer_of(config, 1e-3, batches, [], 32)
+        _, (ramping,) = optimizer_of(session.config, 1e-3, batches, [], 32)
         assert ramping.schedule.sizes[-1] == largest
-    assert stages.optimizer_of(config, 1e-3, 3, [], 32)[1] == []
+    assert optimizer_of(session.config, 1e-3, 3, [], 32)[1] == []
     with pytest.raises(ValueError, match="batch_growth"):
         tfopt.FinetuneConfig(batch_growth=3)
 
@@ -96,17 +99,17 @@ def test_the_last_fit_of_the_head_learns_from_the_validation_split_too():
     joined = {**splits, "train": tuple(map(np.concatenate, zip(splits["train"], splits["validation"])))}
     cases = (splits, True), (joined, False), (splits, False)
     models = [fitted_again(images, fit_on_validation=last)[0] for images, last in cases]
-    both, expected, alone = (head.head_layer(model).kernel.numpy() for model in models)
+    both, expected, alone = (linear_head.head_layer(model).kernel.numpy() for model in models)
     np.testing.assert_allclose(both, expected, atol=1e-3)
     assert np.abs(both - alone).max() > 0.1
 
 
 def test_a_fit_of_the_head_that_costs_accuracy_is_dropped(monkeypatch):
-    model, setting = fitted_again(digits())
-    before = head.head_layer(model).get_weights()
-    monkeypatch.setattr(head, "logistic_regression", lambda *_: [np.zeros((192, 10)), np.arange(10.0)])
-    head.refit_head(model, setting)
-    np.testing.assert_array_equal(head.head_layer(model).kernel, before[0])
+    model, session = fitted_again(digits())
+    before = linear_head.head_layer(model).get_weights()
+    monkeypatch.setattr(linear_head, "fit_linear", lambda *_: [np.zeros((192, 10)), np.arange(10.0)])
+    linear_head.refit_head(model, session)
+    np.testing.assert_array_equal(linear_head.head_layer(model).kernel, before[0])
 
 
 def test_classes_are_balanced_and_the_report_says_so(tmp_path):
@@ -124,7 +127,7 @@ def test_classes_are_balanced_and_the_report_says_so(tmp_path):
 
 def test_a_model_whose_last_layer_is_not_a_classifier_is_refused():
     with pytest.raises(ValueError, match="has a bias"):
-        head.head_layer(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, use_bias=False)]))
+        linear_head.head_layer(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, use_bias=False)]))
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +220,7 @@ def test_a_run_stopped_inside_an_epoch_ends_like_the_one_that_was_not(stage, run
     """So two whole runs with one seed give the same weights, curves and file, bit for bit."""
     _, options, result = run
     options = {**options, "output": str(tmp_path / "run")}
-    monkeypatch.setattr(stages.callbacks, "Resume", partial(tfopt.callbacks.Resume, every_batches=1))
+    monkeypatch.setattr(fit.callbacks, "Resume", partial(tfopt.callbacks.Resume, every_batches=1))
     with pytest.raises(KeyboardInterrupt):
         tfopt.finetune(digits(), progress=StopsIn(stage), **options)
     checkpoints = tmp_path / "run" / "checkpoints" / stage
@@ -233,7 +236,7 @@ def test_a_run_stopped_inside_an_epoch_ends_like_the_one_that_was_not(stage, run
 
 def test_keep_best_never_ends_worse_than_it_began():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    keep = KeepBest(baseline=(0.9, 1.0))
+    keep = KeepBest(Classification("ab").quality, {"accuracy": 0.9, "loss": 1.0})
     keep.set_model(model)
     start = model.get_weights()
     keep.on_train_begin()
@@ -390,9 +393,8 @@ def test_statistics_come_from_all_classes_of_a_sorted_data_set(balance):
         order = np.argsort(labels, kind="stable")
         splits[name] = images[order], labels[order]
     config = tfopt.FinetuneConfig(batch_size=8, weights=None, image_size=32, balance=balance)
-    images, config = load_images(splits, config)
-    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), QUIET)
+    session = Session.open(splits, config)
     for augmented in (False, True):
-        batches = list(setting.sample(augmented=augmented).as_numpy_iterator())
+        batches = list(session.sample(augmented=augmented).as_numpy_iterator())
         assert len(batches) == SAMPLED_BATCHES
         assert all(len(set(labels.argmax(1))) >= 6 for _, labels in batches)

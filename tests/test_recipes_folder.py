@@ -9,8 +9,8 @@ from rich.console import Console
 
 import tfopt
 from tfopt._files import OwnedFolder, check_output, write_text
+from tfopt.recipes.identity import identity
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import identity
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
 
 QUIET = ConsoleProgress(Console(quiet=True))

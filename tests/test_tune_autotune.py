@@ -12,10 +12,10 @@ from rich.console import Console
 
 import tfopt
 from tfopt.cli import main
-from tfopt.recipes import stages
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import load_images
-from tfopt.recipes.setting import Setting
+from tfopt.recipes.session import Session
+from tfopt.recipes.stages import fit
+from tfopt.recipes.starting import starting_model
 from tfopt.tune import autotune, contest, throughput
 
 MODULE = sys.modules["tfopt.tune.autotune"]  # whose name in the package is that of the function
@@ -67,10 +67,11 @@ def trained(tmp_path=None, progress=None, **options):
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, name="conv")(x))
     x = keras.layers.Dense(3, "softmax", name="head")(keras.layers.Flatten()(x))
     config = dataclasses.replace(CONFIG, model=keras.Model(inputs, x), image_size=32, **options)
-    images, config = load_images(IMAGES, config)
-    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), progress or Stopping(), tmp_path)
-    model = config.build_model(3)
-    stages.fit(model, setting, "fine-tuning", 2, 1e-2, [], precision=config.precision)
+    session = Session.open(IMAGES, config, progress=progress or Stopping())
+    if tmp_path is not None:
+        session = session.in_folder(lambda stage: tmp_path / stage)
+    model = starting_model(session)
+    fit.fit(model, session, fit.Training("fine-tuning", 2, 1e-2, [], precision=config.precision))
     return model
 
 
@@ -81,7 +82,7 @@ def test_several_updates_per_call_are_the_same_updates(tmp_path, monkeypatch):
         np.testing.assert_array_equal(one, other)
     assert progress.done == 12, "the bar moves by batches"
 
-    monkeypatch.setattr(stages.callbacks, "Resume", partial(tfopt.callbacks.Resume, every_batches=1))
+    monkeypatch.setattr(fit.callbacks, "Resume", partial(tfopt.callbacks.Resume, every_batches=1))
     with pytest.raises(KeyboardInterrupt):  # inside the second epoch
         trained(tmp_path, Stopping(at=11), steps_per_execution=4)
     for one, other in zip(expected, trained(tmp_path, steps_per_execution=4).get_weights()):
@@ -117,9 +118,8 @@ def test_only_what_is_open_is_tried(monkeypatch):
 
 
 def test_the_recipe_trains_with_the_threads_it_is_given(tmp_path):
-    images, config = load_images(IMAGES, dataclasses.replace(CONFIG, data_threads=3))
-    setting = Setting(config, images, tfopt.distribute.make_strategy("cpu"), Stopping())
-    for batches in (setting.training(), setting.plain("validation")):
+    session = Session.open(IMAGES, dataclasses.replace(CONFIG, data_threads=3))
+    for batches in (session.training(), session.plain("validation")):
         assert batches.options().threading.private_threadpool_size == 3
         assert batches.position is not None
     with pytest.raises(RuntimeError, match="`threads` cannot be set"):  # TensorFlow runs here already

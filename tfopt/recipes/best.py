@@ -1,6 +1,7 @@
 """Keeps the best weights of a stage, and never worse ones than it began with."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,19 +11,18 @@ from tfopt.callbacks import StatefulCallback
 
 
 class Best:
-    """The best (accuracy, loss) seen so far and the weights that reached it.
+    """The best score seen so far and the weights that reached it.
 
-    A higher accuracy wins; of equal accuracies, as are common on small validation splits, the lower loss.
-    NaN is worse than every number.
+    Scores are tuples, of which the larger one is better. NaN is worse than every number.
     """
 
     def __init__(self) -> None:
-        self.score = (-math.inf, -math.inf)
+        self.score: tuple[float, ...] = ()  # smaller than every other tuple
         self.weights: list[Any] | None = None
 
-    def observe(self, model: keras.Model, accuracy: float, loss: float) -> bool:
+    def observe(self, model: keras.Model, score: tuple[float, ...]) -> bool:
         """Takes the model's weights if they are better; says whether they were."""
-        score = (_comparable(accuracy), _comparable(-loss))
+        score = tuple(map(_comparable, score))
         if self.weights is not None and not score > self.score:
             return False
         # Integer weights, such as the count of a `Normalization` layer, come as scalars, which no checkpoint
@@ -38,27 +38,30 @@ def _comparable(value: float) -> float:
 class KeepBest(StatefulCallback):
     """Leaves the weights of the best validation epoch in the model.
 
-    Put it behind `WeightAveraging`, so that it sees the averages. With `baseline`, training cannot end
-    worse than it began.
+    Put it behind `WeightAveraging`, so that it sees the averages. With `start`, training cannot end worse
+    than it began.
 
     Args:
-        baseline: (accuracy, loss) on the validation data of the weights at the start, or None.
+        quality: The score of an epoch's logs, such as `Task.quality`.
+        start: What `evaluate` gives for the weights at the start on the validation data, or None.
     """
 
-    def __init__(self, baseline: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, quality: Callable[..., tuple[float, ...]], start: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
-        self._baseline = baseline
+        self._quality, self._start = quality, start
         self._best = Best()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes the weights at the start, if their score is known."""
         self._best = Best()
-        if self._baseline is not None:
-            self._best.observe(self.model, *self._baseline)
+        if self._start is not None:
+            self._best.observe(self.model, self._quality(self._start, prefix=""))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the epoch's validation."""
-        self._best.observe(self.model, logs["val_accuracy"], logs["val_loss"])
+        self._best.observe(self.model, self._quality(logs))
 
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the best weights into the model."""

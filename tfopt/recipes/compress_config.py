@@ -3,8 +3,9 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, Union, final
 
-from tfopt.recipes.config import FinetuneConfig, Quantization
-from tfopt.recipes.options import Options, documented, option, same
+from tfopt.recipes.config import FinetuneConfig, InputScale, Quantization
+from tfopt.recipes.data_options import DataOptions
+from tfopt.recipes.options import documented, option, same
 
 if TYPE_CHECKING:
     import tfopt.data
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 # What `finetune` and `compress` share; the stages read it from a `FinetuneConfig`.
 _SHARED = (
     *("quantization", "batch_size", "learning_rate", "label_smoothing", "augment", "strategy"),
+    *("input_scale", "task", "image_column", "label_column"),
     *("on_bad_image", "seed", "output", "overwrite"),
 )
 
@@ -19,7 +21,7 @@ _SHARED = (
 @final
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompressConfig(Options):
+class CompressConfig(DataOptions):
     """What `tfopt.recipes.compress` does with a model. Every field is also a flag of `tfopt compress`.
 
     {options}
@@ -29,13 +31,13 @@ class CompressConfig(Options):
         TypeError: If a value is of the wrong type.
     """
 
-    on_bad_image: Literal["raise", "skip"] = same(FinetuneConfig, "on_bad_image")
     augment: Union["tfopt.data.Augment", Literal["auto", "light", "standard", "strong"], None] = same(
         FinetuneConfig, "augment"
     )
     seed: int = option(
         0, "data", "Seed of the splits, which should be that of the training, and of the order.", minimum=0
     )
+    input_scale: InputScale = same(FinetuneConfig, "input_scale")
     keep: float | None = option(
         None,
         "compression",

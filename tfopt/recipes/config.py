@@ -4,7 +4,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal, Union
 
 from tfopt.models import _architectures
-from tfopt.recipes.options import Options, documented, option
+from tfopt.recipes.data_options import DataOptions
+from tfopt.recipes.machine_options import MachineOptions
+from tfopt.recipes.options import documented, option
 
 if TYPE_CHECKING:
     import keras
@@ -13,11 +15,13 @@ if TYPE_CHECKING:
     from tfopt.recipes.resolved_config import ResolvedConfig
 
 Quantization = Literal["int8", "dynamic", "float16", "int16x8"]
+InputScale = Literal["auto", "pixels", "unit", "signed", "imagenet"]
+MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(Options):
+class FinetuneConfig(DataOptions, MachineOptions):
     """What `tfopt.finetune` does with a data set. Every field is also a flag of `tfopt finetune`.
 
     "auto" stands for what suits the model and the data; the report shows what was chosen. None stands for
@@ -30,9 +34,6 @@ class FinetuneConfig(Options):
         TypeError: If a value is of the wrong type.
     """
 
-    on_bad_image: Literal["raise", "skip"] = option(
-        "raise", "data", "What happens at a file that is no image: the run stops, or goes on without it."
-    )
     balance: Literal["oversample", "undersample", "rejection"] | None = option(
         None,
         "data",
@@ -55,17 +56,25 @@ class FinetuneConfig(Options):
         "mobilenet",
         "model",
         "Name of a network, such as mobilenet, mobilenet_v2, efficientnet_lite0 or resnet50 (`tfopt models` "
-        "lists them).",
-        python="a `keras.Model` from pixels in [0, 255] to probabilities that ends in a dense layer, softmax",
-        metavar="NAME",
+        "lists them), or a .keras or .h5 file with a model of your own, with or without its classifier.",
+        python="a `keras.Model`",
+        metavar="NAME|FILE",
     )
     weights: str | None = option(
         "auto",
         "model",
-        "Weights to begin with: imagenet, or the path of an .h5 or .keras file.",
-        auto="imagenet for a MobileNet on images of at least 96 pixels, else random weights",
-        none="random weights",
+        "Weights to begin with: imagenet, or the path of an .h5 or .keras file with weights of the network.",
+        auto="imagenet for a MobileNet on images of at least 96 pixels, those of a model of your own, else "
+        "random weights",
+        none="random weights; a model of your own trains as if it had such",
         metavar="FILE",
+    )
+    input_scale: InputScale = option(
+        "auto",
+        "model",
+        "Scale of the pixels that a model of your own was trained on: pixels is [0, 255], unit [0, 1], "
+        "signed [-1, 1], imagenet ImageNet's mean and deviation.",
+        auto="the best on validation images, unless the model scales pixels itself",
     )
     alpha: float | Literal["auto"] = option(
         "auto",
@@ -80,7 +89,7 @@ class FinetuneConfig(Options):
         "model",
         "Height and width in pixels.",
         auto="that of the data if all images have one size of at most 224, else what the network is for",
-        minimum=32,
+        minimum=8,
     )
     dropout: float | Literal["auto"] = option(
         "auto",
@@ -174,33 +183,6 @@ class FinetuneConfig(Options):
     compress_epochs: int = option(
         4, "compression", "Epochs of pruning, and of quantization-aware training.", minimum=1
     )
-    strategy: Literal["auto", "cpu", "gpu", "mirrored"] = option("auto", "machine", "Devices to train on.")
-    precision: Literal["float32", "mixed_bfloat16"] = option(
-        "float32",
-        "machine",
-        "Number format in which the second stage and pruning compute. mixed_bfloat16 is faster where the "
-        "hardware has it; weights, results and the exported file stay float32.",
-    )
-    jit_compile: bool | Literal["auto"] = option(
-        "auto", "machine", "Whether XLA compiles training steps.", auto="on a GPU"
-    )
-    steps_per_execution: int = option(
-        1,
-        "machine",
-        "Updates per call from Python. Several save time where one takes few milliseconds; they are "
-        "interrupted together, and the average of the weights sees the last of them.",
-        minimum=1,
-    )
-    threads: int | Literal["auto"] = option(
-        "auto",
-        "machine",
-        "TensorFlow threads, within and between operations.",
-        auto="as many as cores",
-        minimum=1,
-    )
-    data_threads: int | Literal["auto"] = option(
-        "auto", "machine", "Threads of the input pipeline alone.", auto="those of TensorFlow", minimum=1
-    )
     output: str = option(
         "runs/finetune",
         "output",
@@ -213,8 +195,13 @@ class FinetuneConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.model, str):
+        if not self.own_model:
             _architectures.find(self.model, "model")
+
+    @property
+    def own_model(self) -> bool:
+        """Whether `model` is a `keras.Model` or a file instead of the name of a network."""
+        return not isinstance(self.model, str) or self.model.lower().endswith(MODEL_FILES)
 
     def resolved(self, data_size: tuple[int, int] | None) -> "ResolvedConfig":
         """Replaces "auto" by what it stands for.

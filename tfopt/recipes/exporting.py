@@ -14,7 +14,8 @@ from tfopt import compress, data
 from tfopt._checks import check_choice, message
 from tfopt.models import load
 from tfopt.recipes.sampling import sampled
-from tfopt.recipes.stored_task import stored_class_names
+from tfopt.recipes.run_folder import store_task
+from tfopt.recipes.stored_task import stored_task
 
 QUANTIZATIONS = ("float16", "dynamic", "int8", "int16x8", None)
 FORMATS = ("tflite", "saved_model")
@@ -77,8 +78,11 @@ def export(
         model = load(file)
         needed = quantization in ("int8", "int16x8")
         images = _images(_source(source, folder), model, seed) if needed else None
-    names = class_names or stored_class_names(file)
+    task = stored_task(file)
+    names = class_names or (None if task is None else task.names)
     compress.export(model, target, quantization, representative_data=images, class_names=names)
+    if task is not None:
+        store_task(target, task)
     return target
 
 

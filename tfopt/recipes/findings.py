@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import math
 import pathlib
 import platform
 import time
@@ -17,7 +18,8 @@ from tfopt.compress import Comparison, TFLiteModel
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
 from tfopt.recipes.run_folder import StageRecord
-from tfopt.recipes.setting import Setting
+from tfopt.recipes.session import Session
+from tfopt.tasks import Classification
 
 SAMPLES = 24
 FEWEST_EMBEDDED = 3  # images that a plot in two dimensions needs
@@ -50,7 +52,7 @@ class Attempts:
 
 def write_report(
     path: pathlib.Path,
-    setting: Setting,
+    setting: Session,
     records: Sequence[StageRecord],
     model: keras.Model,
     file: TFLiteModel,
@@ -63,15 +65,20 @@ def write_report(
 ) -> pathlib.Path:
     """Writes the report and returns its path; without options, those of the setting."""
     attempt = Attempts()
-    classes, test = setting.classes, lambda: test_batches(setting)
-    found = attempt("Confusion", lambda: examination.answers(file.predict, test(), classes), None)
+    classes, one_class = setting.classes, setting.task.name == Classification.name
+    found = None
+    if one_class:
+        found = attempt(
+            "Confusion", lambda: examination.answers(file.predict, test_batches(setting), classes), None
+        )
+    measured: str = "" if one_class else attempt("Measures", lambda: measures_text(setting, file), "")
     samples = attempt("Data", lambda: augmented_samples(setting), (None, None))
     skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(
         title=title or f"Fine-tuning {model.name}",
-        subtitle=f"{classes} classes, {datetime.datetime.now():%d %B %Y, %H:%M}",
+        subtitle=f"{setting.counts_text.split('; ')[0]}, {datetime.datetime.now():%d %B %Y, %H:%M}",
         class_names=setting.images.class_names,
-        class_counts=setting.images.class_counts,
+        class_counts=setting.images.class_counts if one_class else {},
         balanced_counts=setting.balanced.class_counts["train"] if setting.config.balance else None,
         models=model_rows(comparison),
         stages=stages(records, setting),
@@ -83,20 +90,33 @@ def write_report(
         embedding=attempt("Map of the images", lambda: embedding(setting, model), None),
         options=options or setting.config.to_dict(),
         environment=attempt("What was run", lambda: environment(setting), {}),
-        notes=[*notes, *skipped],
+        notes=[*filter(None, [measured]), *notes, *skipped],
         failed=attempt.failed,
         seconds=time.perf_counter() - started,
     )
     return report.write(path, content)
 
 
-def test_batches(setting: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def measures_text(setting: Session, file: TFLiteModel) -> str:
+    """How good the file is on the test images, by the measures of the task."""
+    pairs = [(file.predict(images.numpy()), labels.numpy()) for images, labels, *_ in setting.plain("test")]
+    outputs, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
+    measures = setting.task.measures(labels, outputs)
+    words = [
+        f"{name.replace('_', ' ')} {value:.4g}"
+        for name, value in measures.items()
+        if isinstance(value, float)
+    ]
+    return f"{file.path.name} on the test images: {', '.join(words)}"
+
+
+def test_batches(setting: Session) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The test images, float32, and their integer classes, by the batch."""
-    for images, labels in setting.plain("test"):
+    for images, labels, *_ in setting.plain("test"):
         yield images.numpy(), labels.numpy().argmax(axis=1)
 
 
-def stages(records: Sequence[StageRecord], setting: Setting) -> list[report.Stage]:
+def stages(records: Sequence[StageRecord], setting: Session) -> list[report.Stage]:
     """The stages, and in which of them the model had learned from the validation images before."""
     refits = setting.config.pretrained and setting.config.fit_on_validation
     names = [record.name for record in records]
@@ -112,8 +132,8 @@ def model_rows(comparison: Comparison) -> list[report.ModelRow]:
     return [
         report.ModelRow(
             row.name,
-            accuracy=row.accuracy,
-            interval=(row.accuracy_low, row.accuracy_high),
+            accuracy=None if math.isnan(row.accuracy) else row.accuracy,
+            interval=None if math.isnan(row.accuracy) else (row.accuracy_low, row.accuracy_high),
             bytes=row.bytes,
             zipped_bytes=row.bytes_zipped,
             latency_ms=row.latency.median_ms,
@@ -125,15 +145,16 @@ def model_rows(comparison: Comparison) -> list[report.ModelRow]:
     ]
 
 
-def augmented_samples(setting: Setting) -> tuple[np.ndarray, list[int]]:
-    """The first training images as the model sees them."""
-    images, labels = next(iter(setting.training().take(1).as_numpy_iterator()))
+def augmented_samples(setting: Session) -> tuple[np.ndarray, list[int] | None]:
+    """The first training images as the model sees them, with their classes if they have one each."""
+    images, labels, *_ = next(iter(setting.training().take(1).as_numpy_iterator()))
     pixels = np.clip(np.rint(images[:SAMPLES]), 0, 255).astype("uint8")
-    return pixels, labels[:SAMPLES].argmax(axis=1).tolist()
+    one_class = setting.task.name == Classification.name
+    return pixels, labels[:SAMPLES].argmax(axis=1).tolist() if one_class else None
 
 
 def mistakes(
-    setting: Setting, model: keras.Model, found: examination.Answers | None, attempt: Attempts
+    setting: Session, model: keras.Model, found: examination.Answers | None, attempt: Attempts
 ) -> list[report.Mistake]:
     """The surest mistakes, with the files that they are about, and with Grad-CAM if the model allows it."""
     if found is None:
@@ -148,15 +169,15 @@ def mistakes(
     return explained or examination.pictured(None, found.mistakes, name)
 
 
-def embedding(setting: Setting, model: keras.Model) -> report.Embedding | None:
-    """The test images as points in the plane."""
-    count = sum(setting.images.class_counts["test"])
-    if count < FEWEST_EMBEDDED:
+def embedding(setting: Session, model: keras.Model) -> report.Embedding | None:
+    """The test images as points in the plane, colored by their classes."""
+    count = setting.images.example_counts["test"]
+    if count < FEWEST_EMBEDDED or setting.task.name != Classification.name:
         return None
     return report.embed_batches(model, test_batches(setting), count)
 
 
-def environment(setting: Setting) -> dict[str, str]:
+def environment(setting: Session) -> dict[str, str]:
     """Versions, machine and devices."""
     return {
         **{name: version(name) for name in PACKAGES},

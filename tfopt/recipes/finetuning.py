@@ -4,22 +4,24 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable
 from typing import Any, final
 
 import keras
 
-from tfopt import distribute
 from tfopt._files import check_output, write_text
 from tfopt.compress import Comparison
 from tfopt.recipes import stages
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.findings import write_report
-from tfopt.recipes.head import train_head
+from tfopt.recipes.identity import identity
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.run import Run, counts_text, identity, load_images, open_images, source_of
+from tfopt.recipes.resolved_config import ResolvedConfig
+from tfopt.recipes.run import Run
 from tfopt.recipes.run_folder import RunFolder
-from tfopt.recipes.setting import Setting
+from tfopt.recipes.session import Session, source_of
+from tfopt.recipes.stages.linear_head import find_head
+from tfopt.recipes.starting import starting_model, without_units
+from tfopt.tasks import Task
 
 
 @final
@@ -34,6 +36,7 @@ class FinetuneResult:
         report_path: The HTML report.
         tflite_path: The exported, verified file.
         class_names: Names of the outputs, in their order.
+        task: What the outputs mean, and how to measure them.
     """
 
     model: keras.Model
@@ -42,6 +45,7 @@ class FinetuneResult:
     report_path: pathlib.Path
     tflite_path: pathlib.Path
     class_names: tuple[str, ...]
+    task: Task
 
 
 def finetune(
@@ -80,63 +84,47 @@ def finetune(
         >>> print(result.comparison)
     """
     started = time.perf_counter()
-    config = dataclasses.replace(config or FinetuneConfig(), **overrides)
-    strategy = distribute.make_strategy(
-        config.strategy, threads=None if config.threads == "auto" else config.threads
-    )
-    progress = progress or ConsoleProgress()
-    check_output(pathlib.Path(config.output), source_of(data))
-    stored = open_images(data, config)
-    images, resolved = load_images(stored, config)
-    keras.utils.set_random_seed(resolved.seed)
-    with strategy.scope():  # before `overwrite` deletes anything: the weights may be missing or may not fit
-        start = resolved.build_model(len(images.class_names))
-    weights = [resolved.weights] if resolved.weights not in (None, "imagenet") else []
-    given = [resolved.model] if isinstance(resolved.model, keras.Model) else weights
-    same = identity(resolved.to_dict(), stored, given)
-    options = {"data": stored.source, **resolved.to_dict()}
-    with RunFolder(resolved.output, same, resolved.overwrite, weights) as folder:
-        write_text(folder.writing("config.json"), json.dumps(options, indent=1))
-        setting = Setting(resolved, images, strategy, progress, folder.checkpoints)
-        progress.say(counts_text(images))
-        run = Run(folder, setting)
-        model, quantized = _train(run, start)
-        tflite = run.export(model, quantized)
-        comparison = run.compare(_float_models(run, model), quantized, tflite)
+    options = dataclasses.replace(config or FinetuneConfig(), **overrides)
+    check_output(pathlib.Path(options.output), source_of(data))
+    session = Session.open(data, options, progress=progress or ConsoleProgress())
+    resolved, progress = session.config, session.progress
+    start = starting_model(session)  # before `overwrite` deletes anything: weights may be missing or not fit
+    given = [resolved.model] if resolved.own_model else [resolved.weights]
+    given = [each for each in given if each not in (None, "imagenet")]
+    files = [each for each in given if isinstance(each, str)]
+    same = identity(resolved.to_dict(), session.stored, given)
+    described = {"data": session.stored.source, **resolved.to_dict()}
+    with RunFolder(resolved.output, same, resolved.overwrite, files) as folder:
+        write_text(folder.writing("config.json"), json.dumps(described, indent=1))
+        session.tell_data()
+        run = Run(folder, session)
+        model = without_units(run.through(stages_of(resolved, start), lambda: start))
+        run.keep(model)
+        floats = _float_models(run, model)
+        quantized = run.quantize(stages.Quantization(model, sparsity=resolved.sparsity))
+        file = run.export(model, quantized)
+        comparison = run.compare(floats, quantized, file)
+        path = folder.writing("report.html")
         report = write_report(
-            folder.writing("report.html"),
-            setting,
-            run.records,
-            model,
-            tflite,
-            comparison,
-            started,
-            options=options,
+            path, run.session, run.records, model, file, comparison, started, options=described
         )
     progress.say(comparison)
-    progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {tflite.path}")
+    progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {file.path}")
     history = {record.name: record.history for record in run.records}
-    return FinetuneResult(model, history, comparison, report, tflite.path, tuple(images.class_names))
+    return FinetuneResult(model, history, comparison, report, file.path, session.task.names, session.task)
 
 
-def _train(run: Run, start: keras.Model) -> tuple[keras.Model, keras.Model | None]:
-    """The float model, and the one trained with quantization if there is to be an int8 file."""
-    config = run.setting.config
-    make: Callable[[], keras.Model] = lambda: start  # noqa: E731
-    if config.pretrained:
-        make = run.stage("head", make, train_head)
-    if config.epochs:
-        make = run.stage("fine-tuning", make, stages.train_all)
-    if config.sparsity:
-        make = run.stage("pruning", make, stages.prune)
-    model = make()
-    run.keep(model)
-    return model, run.quantize(model)
+def stages_of(config: ResolvedConfig, start: keras.Model) -> list[stages.Stage]:
+    """The stages of the float model, in their order; a head of convolutions has no stage of its own."""
+    every = [
+        stages.Head() if config.pretrained and find_head(start) is not None else None,
+        stages.FineTuning() if config.epochs else None,
+        stages.Pruning(config.sparsity) if config.sparsity else None,
+    ]
+    return [stage for stage in every if stage is not None]
 
 
 def _float_models(run: Run, model: keras.Model) -> dict[str, keras.Model]:
-    """The models before quantization, in their order, by name."""
-    if not run.setting.config.sparsity:
-        return {"float": model}
-    before = [record.name for record in run.records if record.name in ("head", "fine-tuning")]
-    return {**({"float": run.load(before[-1])} if before else {}), "pruned": model}
+    """The results of all stages so far, by name, the last one being the given model."""
+    *before, last = run.results or ["float"]
+    return {**{name: run.load(run.results[name]) for name in before}, last: model}

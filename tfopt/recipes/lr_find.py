@@ -5,12 +5,15 @@ import pathlib
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from tfopt import callbacks, data, optimizers
+from tfopt import callbacks, optimizers
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.resolved_config import ResolvedConfig
-from tfopt.recipes.stages import LOWEST_MULTIPLIER, freeze_below, rule_of
+from tfopt.recipes.session import Session
+from tfopt.recipes.stages import FineTuning, Head
+from tfopt.recipes.stages.fit import compiled
+from tfopt.recipes.stages.linear_head import find_head
+from tfopt.recipes.stages.optimizer import rule_of
+from tfopt.recipes.starting import starting_model
 
 
 def find_learning_rate(
@@ -24,6 +27,8 @@ def find_learning_rate(
     **overrides: Any,
 ) -> callbacks.LearningRateFinder:
     """Runs a range test with the model, optimizer and data of the second stage of `finetune`.
+
+    The head of a pretrained model is fitted first, as in `finetune`.
 
     Give its suggestion to `finetune(learning_rate=...)`. Trains for `steps` batches and keeps nothing.
 
@@ -46,49 +51,21 @@ def find_learning_rate(
         >>> finder = find_learning_rate("photos/", weights="imagenet")
         >>> result = tfopt.finetune("photos/", weights="imagenet", learning_rate=finder.suggestion)
     """
-    config = dataclasses.replace(config or FinetuneConfig(), **overrides)
-    keras.utils.set_random_seed(config.seed)
-    model, batches = second_stage(source, config)
+    session = Session.open(source, dataclasses.replace(config or FinetuneConfig(), **overrides))
+    model = starting_model(session)
+    if session.config.pretrained and find_head(model) is not None:
+        Head().train(model, session)
+    model = second_stage(model, session)
     finder = callbacks.LearningRateFinder(minimum, maximum, steps)
-    finder.test(model, batches, shuffle=False)
+    finder.test(model, session.training(), shuffle=False)
     if plot is not None:
         finder.plot(plot)
     return finder
 
 
-def second_stage(source: Any, config: FinetuneConfig) -> tuple[keras.Model, tf.data.Dataset]:
-    """The compiled model and the batches of the second stage of `finetune`, for measurements."""
-    images = data.load(source, seed=config.seed, on_bad_image=config.on_bad_image)
-    height, width = images.train.element_spec[0].shape[:2]
-    resolved = config.resolved(None if height is None else (height, width))
-    classes = len(images.class_names)
-    batches = data.pipeline(
-        images.train,
-        resolved.batch_size,
-        image_size=resolved.image_size,
-        augment=resolved.augment,
-        seed=resolved.seed,
-        classes=classes,
-    )
-    return _compiled(resolved, classes), _one_hot(batches, classes)
-
-
-def _compiled(config: ResolvedConfig, classes: int) -> keras.Model:
-    model = config.build_model(classes)
-    if config.pretrained:
-        freeze_below(model, config.unfreeze)
-    groups = [
-        *optimizers.discriminative(model, LOWEST_MULTIPLIER if config.pretrained else 1.0),
-        *optimizers.no_decay_on_norm_and_bias(model),
-    ]
-    model.compile(
-        optimizers.ParameterGroups(rule_of(config, 1e-3), groups),
-        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-    )
-    return model
-
-
-def _one_hot(batches: Any, classes: int) -> Any:
-    if batches.element_spec[1].dtype.is_floating:
-        return batches  # mixed labels
-    return batches.map(lambda images, labels: (images, keras.ops.one_hot(labels, classes)))
+def second_stage(model: keras.Model, session: Session) -> keras.Model:
+    """The model itself, compiled as the second stage of `finetune` does, at a constant rate."""
+    groups = FineTuning().groups(model, session)
+    with session.strategy.scope():
+        rule = rule_of(session.config, session.config.learning_rate)
+        return compiled(model, session, optimizers.ParameterGroups(rule, groups))

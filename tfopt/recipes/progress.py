@@ -1,7 +1,7 @@
 """What a recipe tells the person who waits for it: stages, a bar for each, and results."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -58,11 +58,16 @@ class Bar:
 
 
 class BatchProgress(keras.callbacks.Callback):
-    """Moves a bar by one for each batch of `fit`."""
+    """Moves a bar by one for each batch of `fit`.
 
-    def __init__(self, bar: Bar) -> None:
+    Args:
+        bar: The bar.
+        text: What to write behind it about the logs of an epoch, besides the loss.
+    """
+
+    def __init__(self, bar: Bar, text: Callable[[dict[str, float]], str]) -> None:
         super().__init__()
-        self._bar, self._done = bar, 0
+        self._bar, self._text, self._done = bar, text, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """A run that goes on begins where it was."""
@@ -77,11 +82,6 @@ class BatchProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows what this epoch reached."""
-        self._bar.show(_words(logs or {}))
-
-
-def _words(logs: dict[str, float]) -> str:
-    words = [f"loss {logs['loss']:.3f}"] if "loss" in logs else []
-    if "val_accuracy" in logs:
-        words.append(f"validation {logs['val_accuracy']:.1%}")
-    return ", ".join(words)
+        logs = logs or {}
+        words = [f"loss {logs['loss']:.3f}" if "loss" in logs else "", self._text(logs)]
+        self._bar.show(", ".join(filter(None, words)))

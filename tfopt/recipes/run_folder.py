@@ -10,7 +10,8 @@ from typing import Any
 import keras
 
 from tfopt._files import OwnedFolder, replacing, write_text
-from tfopt.recipes.stored_task import LABELS
+from tfopt.recipes.stored_task import LABELS, TASK
+from tfopt.tasks import Classification, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,10 +170,22 @@ def is_whole(path: pathlib.Path) -> bool:
         return False
 
 
-def save_model(model: keras.Model, path: pathlib.Path, class_names: Sequence[str] = ()) -> None:
-    """Saves a `.keras` file, with the names of its classes inside, that is complete or not there."""
+def save_model(
+    model: keras.Model, path: pathlib.Path, class_names: Sequence[str] = (), task: Task | None = None
+) -> None:
+    """Saves a `.keras` file, with the names of its outputs inside, that is complete or not there."""
     with replacing(path) as partial:
         model.save(partial)
         if class_names:
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.writestr(LABELS, "\n".join(class_names))
+        if task is not None:
+            store_task(partial, task)
+
+
+def store_task(path: pathlib.Path, task: Task) -> None:
+    """Adds what the outputs mean to a `.keras` or `.tflite` file; a file without it is a classifier."""
+    if task.name != Classification.name:
+        with zipfile.ZipFile(path, "a") as archive:
+            undated = zipfile.ZipInfo(TASK)  # the same model gives the same file
+            archive.writestr(undated, json.dumps(task.stored()))

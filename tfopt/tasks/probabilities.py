@@ -54,7 +54,7 @@ def average_precision(true: np.ndarray, scores: np.ndarray) -> float:
     """
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(true[order])
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    last: np.ndarray = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     precision, recall = hits[last] / (last + 1), hits[last] / max(1, hits[-1])
     return float(np.sum(np.diff(recall, prepend=0.0) * precision)) if hits[-1] else float("nan")
 
@@ -63,7 +63,7 @@ def best_threshold(true: np.ndarray, scores: np.ndarray) -> float:
     """The threshold with the largest F1, in the middle between two scores."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(scores) - 1)
+    last: np.ndarray = np.append(np.flatnonzero(np.diff(ranked)), len(scores) - 1)
     f1 = 2 * np.cumsum(true[order])[last] / (last + 1 + max(1, int(true.sum())))
     place = int(last[int(np.argmax(f1))])
     below = ranked[place + 1] if place + 1 < len(ranked) else 0.0

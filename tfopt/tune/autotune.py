@@ -9,12 +9,13 @@ import keras
 import tensorflow as tf
 
 from tfopt._checks import message
-from tfopt.data import load
 from tfopt.distribute import devices, spawn
 from tfopt.distribute.cluster import read_cluster
 from tfopt.distribute.precision import fast_policy
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.lr_find import second_stage
+from tfopt.recipes.session import Session, load_images, size_of
+from tfopt.recipes.starting import starting_model
 from tfopt.tune.faster import FasterTraining
 from tfopt.tune.throughput import default_space, tune_throughput
 from tfopt.tune.training_setting import TrainingSetting
@@ -92,12 +93,11 @@ def autotune(
 def _facts(data: Any, config: FinetuneConfig) -> tuple[int, int] | Exception:
     """Updates of an epoch and epochs of the second stage; or why the data cannot be read."""
     try:
-        images = load(data, seed=config.seed, on_bad_image=config.on_bad_image)
-        height, width = images.train.element_spec[0].shape[:2]
-        resolved = config.resolved(None if height is None else (height, width))
+        images = load_images(data, config)
+        resolved = config.resolved(size_of(images))
     except Exception as error:
         return error
-    return -(-sum(images.class_counts["train"]) // config.batch_size), resolved.epochs
+    return -(-images.example_counts["train"] // config.batch_size), resolved.epochs
 
 
 def _open_choices(config: FinetuneConfig, steps: int, with_threads: bool) -> dict[str, list[Any]]:
@@ -119,8 +119,9 @@ def _open_choices(config: FinetuneConfig, steps: int, with_threads: bool) -> dic
 
 
 def _model(data: Any, config: FinetuneConfig) -> keras.Model:
-    return second_stage(data, config)[0]
+    session = Session.open(data, config)
+    return second_stage(starting_model(session), session)
 
 
 def _batches(data: Any, config: FinetuneConfig, batch_size: int) -> tf.data.Dataset:
-    return second_stage(data, dataclasses.replace(config, batch_size=batch_size))[1]
+    return Session.open(data, dataclasses.replace(config, batch_size=batch_size)).training()

@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from tfopt._checks import check_choice, message
-from tfopt.data import ImageDataset, load
+from tfopt.data import ImageDataset
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.finetuning import finetune
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.session import load_images, size_of
 from tfopt.tune.journal import Trial
 from tfopt.tune.space import Range, Space
 
@@ -21,7 +22,7 @@ METRICS = ("accuracy", "bytes", "bytes_zipped", "latency_ms")
 _FIELDS = {field.name for field in dataclasses.fields(FinetuneConfig)}
 _SMALL_IMAGE = 96  # pixels; below it a picture may be a character, which no preset may flip
 _RUNNING = {"output", "overwrite", "seed", "on_bad_image", "strategy", "threads", "data_threads"}
-_NOT_SEARCHED = _RUNNING | {"fit_on_validation"}
+_NOT_SEARCHED = _RUNNING | {"fit_on_validation", "task", "image_column", "label_column", "input_scale"}
 
 
 def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
@@ -32,7 +33,7 @@ def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
     asks for pruning, and how much is searched. The optimizer, the schedule and the
     quantization can be searched too; they are left as they are unless the space names them.
     """
-    resolved = config.resolved(_size(images))
+    resolved = config.resolved(size_of(images))
     photographs = resolved.image_size >= _SMALL_IMAGE
     space: dict[str, Range | list[Any]] = {
         "learning_rate": Range(3e-4, 1e-2, log=True),
@@ -78,9 +79,7 @@ def check_metrics(names: Iterable[str]) -> None:
 
 def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
     """The data with the validation split in place of the test split, which a search must not see."""
-    images = data
-    if not isinstance(data, ImageDataset):
-        images = load(data, seed=config.seed, on_bad_image=config.on_bad_image)
+    images = load_images(data, config, needed=())
     if images.validation is None:
         fix = "Load it with `validation_split` above 0."
         raise ValueError(message("data", "a data set with a validation split", images.class_counts, fix))
@@ -92,7 +91,7 @@ def values_as_they_are(
     config: FinetuneConfig, images: ImageDataset, space: Mapping[str, Range | list[Any]]
 ) -> dict[str, Any] | None:
     """The point of the space at which the main job is what it is without a search, if there is one."""
-    size = _size(images)
+    size = size_of(images)
     resolved = config.resolved(size)
     values: dict[str, Any] = {}
     for name, domain in space.items():
@@ -109,7 +108,7 @@ def values_as_they_are(
 
 def epochs_of(images: ImageDataset, config: FinetuneConfig) -> int:
     """The epochs of the second stage."""
-    return max(1, config.resolved(_size(images)).epochs)
+    return max(1, config.resolved(size_of(images)).epochs)
 
 
 def evaluate_finetuning(
@@ -125,7 +124,7 @@ def evaluate_finetuning(
     """
     quiet = ConsoleProgress(Console(quiet=True))
     if "image_size" not in space:  # read and resize once, not once per trial
-        images = images.resized(config.resolved(_size(images)).image_size)
+        images = images.resized(config.resolved(size_of(images)).image_size)
 
     def evaluate(values: dict[str, Any], epochs: int | None) -> dict[str, float]:
         name = hashlib.sha256(Trial(values, epochs).key.encode()).hexdigest()[:12]
@@ -139,8 +138,3 @@ def evaluate_finetuning(
         return dict(zip(METRICS, (row.accuracy, row.bytes, row.bytes_zipped, row.latency.median_ms)))
 
     return evaluate
-
-
-def _size(images: ImageDataset) -> tuple[int, int] | None:
-    height, width = images.train.element_spec[0].shape[:2]
-    return None if height is None else (height, width)

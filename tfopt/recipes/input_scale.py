@@ -1,0 +1,127 @@
+"""The scale of the pixels that somebody else's model was trained on: found on images, never assumed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from tfopt.compress._clone import cloned, new_layer
+from tfopt.compress._graph import Graph
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB values in [0, 1]
+# Name -> scale and offset of pixels in [0, 255].
+SCALES: dict[str, tuple[Any, Any]] = {
+    "pixels": (1.0, 0.0),
+    "unit": (1 / 255, 0.0),
+    "signed": (1 / 127.5, -1.0),
+    "imagenet": (
+        [1 / (255 * deviation) for deviation in DEVIATION],
+        [-mean / deviation for mean, deviation in zip(MEAN, DEVIATION)],
+    ),
+}
+MEANINGS = {
+    "pixels": "[0, 255]",
+    "unit": "[0, 1]",
+    "signed": "[-1, 1]",
+    "imagenet": "ImageNet's mean and deviation",
+}
+# Layers that may stand in front of the preprocessing without being it, by the names of their classes.
+_NEUTRAL = ("InputLayer", "Identity", "Resizing", "CenterCrop", "ZeroPadding2D", "Random", "Dropout")
+
+
+def scales_itself(model: keras.Model) -> bool:
+    """Whether a model changes the scale of its inputs before its first kernel: a `Rescaling` or arithmetic.
+
+    Of a subclassed model, which cannot be looked into, False.
+    """
+    try:
+        graph = Graph(model)
+    except ValueError:
+        return False
+    seen = set(graph.inputs)
+    for call in graph.calls:
+        if not seen.intersection(call.inputs):
+            continue
+        layer = call.operation
+        if isinstance(layer, keras.layers.Normalization | keras.layers.Rescaling):
+            return True
+        if isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.Lambda):
+            if not type(layer).__name__.startswith(_NEUTRAL):
+                return False
+            seen.update(call.outputs)
+            continue
+        return True  # an operation such as a division, or a Lambda
+    return False
+
+
+def scaled(model: keras.Model, scale: str) -> keras.Model:
+    """A model that takes pixels in [0, 255], from one that takes them in another scale.
+
+    Args:
+        model: The model; it is returned itself for "pixels".
+        scale: One of `SCALES`.
+    """
+    if scale == "pixels":
+        return model
+    factor, offset = SCALES[scale]
+    try:
+        graph = Graph(model)
+    except ValueError:  # a subclassed model is called as a whole
+        shape = model.input_shape
+        pixels = keras.Input(shape[1:], batch_size=shape[0], name="pixels")
+        rescaled = keras.layers.Rescaling(factor, offset, name="input_scale")(pixels)
+        return keras.Model(pixels, model(rescaled), name=model.name)
+
+    clones: dict[str, keras.Layer] = {}
+
+    def run(call: Any, args: tuple, kwargs: dict) -> Any:
+        layer = call.operation
+        if not isinstance(layer, keras.Layer):
+            return layer(*args, **kwargs)
+        if call.name not in clones:
+            clones[call.name] = new_layer(layer, call.name)
+        return clones[call.name](*args, **kwargs)
+
+    def source(tensor: Any, index: int) -> Any:
+        return keras.layers.Rescaling(factor, offset, name="input_scale")(tensor)
+
+    result = graph.replay(run, source)
+    for call in graph.calls:
+        if call.name in clones:
+            clones[call.name].set_weights(call.operation.get_weights())
+    return result
+
+
+def flat(model: keras.Model) -> keras.Model:
+    """The same function as one Functional model without models in it; a subclassed model as it is."""
+    try:
+        graph = Graph(model)
+    except ValueError:
+        return model
+    nested = any(isinstance(layer, keras.Model) for layer in model.layers)
+    if not nested and not isinstance(model, keras.Sequential):
+        return model
+    return cloned(graph, new_layer)
+
+
+def find_scale(
+    model: keras.Model,
+    score: Callable[[keras.Model], float],
+    given: str = "auto",
+    possible: Sequence[str] = tuple(SCALES),
+) -> tuple[str, dict[str, float]]:
+    """(scale, score of each scale that was tried) of a model's inputs.
+
+    A model that scales its inputs itself takes pixels in [0, 255]. For another one, all scales are tried.
+
+    Args:
+        model: The model.
+        score: How good a model is that takes pixels in [0, 255]; larger is better.
+        given: One of `SCALES`, which is then taken, or "auto".
+        possible: What is tried; the first of equal ones is taken.
+    """
+    if given != "auto":
+        return given, {given: score(scaled(model, given))}
+    tried = ("pixels",) if scales_itself(model) else tuple(possible)
+    scores = {scale: score(scaled(model, scale)) for scale in tried}
+    return max(scores, key=lambda scale: scores[scale]), scores

@@ -1,0 +1,199 @@
+"""Somebody else's model, made fit for the recipes: from pixels in [0, 255] to what the task answers."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfopt import models, tasks
+from tfopt._checks import message
+from tfopt._keras_internals import nodes
+from tfopt.compress._clone import cloned, new_layer
+from tfopt.compress._graph import Graph
+from tfopt.recipes.input_scale import MEANINGS, find_scale, flat, scaled
+from tfopt.recipes.session import Session
+from tfopt.recipes.stages.linear_head import find_head, probe_score
+
+LEAST_GAIN = 0.1  # of the way from chance to perfect that a trained model must have gone
+TRIED_BATCHES = 16
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601), as Pillow converts
+
+
+def load(model: "str | keras.Model") -> keras.Model:
+    """The Keras model of a file; a model as it is."""
+    return models.load(model) if isinstance(model, str) else model
+
+
+def adapted(model: keras.Model, session: Session, scale: str) -> keras.Model:
+    """A trained model of the task that takes pixels in [0, 255], from one that somebody else trained.
+
+    Nested models become one graph; logits get their activation; one probability of two classes becomes two.
+
+    Args:
+        model: A copy of the model, which gives its layers to the new one.
+        session: Of the data.
+        scale: Of the pixels that it takes, one of `input_scale.SCALES`.
+
+    Raises:
+        ValueError: If its outputs do not fit the data.
+    """
+    model = with_activation(with_size(flat(model), session.config.input_size), session.task)
+    outputs = model.output_shape
+    if len(outputs) != 2 or outputs[-1] != session.task.outputs:
+        raise ValueError(
+            f"The model must have {session.task.outputs} outputs for the data: {list(session.task.names)}. "
+            f"Received: {model.name!r} with outputs of shape {outputs[1:]}."
+        )
+    return scaled(model, scale)
+
+
+def trained_scale(model: keras.Model, session: Session) -> str:
+    """The scale of the pixels that a trained model takes: found on validation images, and told.
+
+    Raises:
+        ValueError: If its outputs do not fit the data, or it is hardly better than chance on them.
+    """
+    task, (images, labels) = session.task, _examples(session, "validation")
+    measure, chance, perfect = task.chance(labels)
+
+    def score(candidate: keras.Model) -> float:
+        found = task.measures(labels, candidate.predict(images, verbose=0))[measure]
+        return found if np.isfinite(found) else -np.inf
+
+    scale, scores = find_scale(adapted(model, session, "pixels"), score, session.config.input_scale)
+    tell_scale(session, scale, scores, measure)
+    if scores[scale] < chance + LEAST_GAIN * (perfect - chance):
+        tried = ", ".join(f"{MEANINGS[each]}: {value:.3f}" for each, value in scores.items())
+        raise ValueError(
+            f"`model` must be trained on this data. Received: a model whose {measure} on {len(labels)} "
+            f"validation images is hardly above that of chance, {chance:.3f} (pixels scaled to {tried}). Are "
+            f"its classes in another order than {list(task.names[:4])}...? Was it trained on pixels of "
+            "another scale: put a `keras.layers.Rescaling` in front of it?"
+        )
+    return scale
+
+
+def trainable(model: keras.Model, session: Session) -> keras.Model:
+    """A model to fine-tune on the task, from one with or without a classifier.
+
+    A head with as many outputs as the task needs stays; a missing one is added, another one replaced.
+
+    Raises:
+        ValueError: If it is a subclassed model, which cannot be copied.
+    """
+    if not nodes(model):
+        fix = "Build it from `keras.Input` on, and train it with Keras's `fit` otherwise."
+        raise ValueError(
+            message("model", "a Functional or built Sequential model", type(model).__name__, fix)
+        )
+    copy = cloned(Graph(model), new_layer)
+    body = with_head(with_size(copy, session.config.input_size), session.task, session.config.dropout)
+    scale: str = session.config.input_scale
+    if scale == "auto" and session.config.pretrained and find_head(body) is not None:
+        scale, scores = find_scale(body, lambda candidate: probe_score(candidate, session))
+        tell_scale(session, scale, scores, f"{session.task.decisive} of a linear probe")
+    return scaled(body, "pixels" if scale == "auto" else scale)
+
+
+def tell_scale(session: Session, scale: str, scores: dict[str, float], measure: str) -> None:
+    """Says which scale was found if there was a choice."""
+    if len(scores) > 1:
+        tried = ", ".join(f"{MEANINGS[each]} {value:.3f}" for each, value in scores.items())
+        session.progress.say(
+            f"The model has no preprocessing inside; pixels are scaled to {MEANINGS[scale]} for it "
+            f"({measure} on validation images: {tried}). Another scale: input_scale (--input-scale)."
+        )
+
+
+def with_activation(model: keras.Model, task: tasks.Task) -> keras.Model:
+    """The same model with the activation of the task behind logits, and two outputs for two classes."""
+    ending = activation_of(model)
+    if not isinstance(task, tasks.Classification):
+        needed = task.activation is not None and ending == "linear"
+        return _followed(model, task.activation) if needed else model
+    if model.output_shape[-1] == 1 and task.outputs == 2 and ending in ("linear", "sigmoid"):
+        return _two_classes(model)
+    return _followed(model, "softmax") if ending == "linear" else model
+
+
+def with_head(model: keras.Model, task: tasks.Task, dropout: float) -> keras.Model:
+    """The model with a head for the task, which is its own where that fits."""
+    ending, last = activation_of(model), last_weighted(model)
+    classifier = isinstance(last, keras.layers.Dense) and ending in ("linear", "sigmoid", "softmax")
+    ends_there = classifier and (
+        model.layers[-1] is last or len(model.layers) - 2 == model.layers.index(last)
+    )
+    fits = len(model.output_shape) == 2 and model.output_shape[-1] == task.outputs
+    wanted = task.activation or "linear"
+    if ends_there and fits and last.use_bias and ending == wanted:
+        return model
+    if not ends_there and fits and ending == wanted:
+        return model  # a classifier of convolutions, such as SqueezeNet's
+    x = last.input if ends_there else model.output
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="pooled_features")(x)
+    elif len(x.shape) > 2:
+        x = keras.layers.Flatten(name="flat_features")(x)
+    keeps = ends_there and fits and last.use_bias  # its weights, with another activation behind them
+    if not keeps:
+        x = keras.layers.Dropout(dropout, name="dropout_features")(x)
+    head = keras.layers.Dense(task.outputs, name="logits")
+    x = head(x)
+    if task.activation is not None:
+        x = keras.layers.Activation(task.activation, name="probabilities", dtype="float32")(x)
+    result = keras.Model(model.inputs[0], x, name=model.name)
+    if keeps:
+        head.set_weights(last.get_weights())
+    return result
+
+
+def with_size(model: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """The model for RGB images of one size, if it leaves that open or takes gray images."""
+    shape = model.input_shape
+    if None not in shape[1:] and shape[3] == 3:
+        return model
+    x = pixels = keras.Input((*size, 3), name="pixels")
+    if shape[3] == 1:
+        gray = keras.layers.Conv2D(1, 1, use_bias=False, trainable=False, name="gray")
+        x = gray(x)
+        gray.set_weights([np.reshape(LUMINANCE, (1, 1, 3, 1))])
+    return flat(keras.Model(pixels, model(x), name=model.name))
+
+
+def activation_of(model: keras.Model) -> str:
+    """What a model ends in: "softmax", "sigmoid", "linear" (logits, numbers), or another name."""
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax):
+        return "softmax"
+    function = getattr(last, "activation", None)
+    if isinstance(last, keras.layers.Activation | keras.layers.Dense | keras.layers.Conv2D):
+        return getattr(function, "__name__", "other")
+    return "linear" if isinstance(last, keras.layers.GlobalAveragePooling2D) else "other"
+
+
+def _followed(model: keras.Model, activation: str | None) -> keras.Model:
+    layer = keras.layers.Activation(activation, name="probabilities", dtype="float32")
+    return keras.Model(model.inputs[0], layer(model.outputs[0]), name=model.name)
+
+
+def _two_classes(model: keras.Model) -> keras.Model:
+    """softmax([0, z]) = [1 - sigmoid(z), sigmoid(z)]: the same probabilities from two outputs."""
+    head = last_weighted(model)
+    if not isinstance(head, keras.layers.Dense):
+        return model
+    twins = keras.layers.Dense(2, use_bias=head.use_bias, name=f"{head.name}_two")
+    x = keras.layers.Activation("softmax", name="probabilities", dtype="float32")(twins(head.input))
+    twins.set_weights([np.concatenate([np.zeros_like(w), w], axis=-1) for w in head.get_weights()])
+    return keras.Model(model.inputs[0], x, name=model.name)
+
+
+def last_weighted(model: keras.Model) -> Any:
+    """The last layer with weights, or None."""
+    weighted = [layer for layer in model.layers if layer.weights]
+    return weighted[-1] if weighted else None
+
+
+def _examples(session: Session, split: str) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(x.numpy(), y.numpy()) for x, y, *_ in session.plain(split).take(TRIED_BATCHES)]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
+    return images, labels

@@ -1,0 +1,202 @@
+"""A job, opened: data, options, devices and a place to report progress, for every command and stage."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from tfopt import data, distribute, tasks
+from tfopt._checks import message
+from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.resolved_config import ResolvedConfig
+from tfopt.recipes.sampling import sampled
+
+SAMPLED_BATCHES = 16
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What commands and stages work on. `Session.open` makes it.
+
+    Args:
+        config: Resolved options.
+        images: The data set, resized; `validation` and `test` exist.
+        stored: The data set as it is stored, before it is resized.
+        task: What the labels mean.
+        strategy: Where the models live.
+        progress: Where to report.
+        checkpoints: Stage -> folder for what it needs to go on after an interruption; None keeps nothing.
+    """
+
+    config: ResolvedConfig
+    images: data.ImageDataset
+    stored: data.ImageDataset
+    task: tasks.Task
+    strategy: tf.distribute.Strategy
+    progress: ConsoleProgress
+    checkpoints: Callable[[str], pathlib.Path] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        source: Any,
+        config: FinetuneConfig,
+        *,
+        strategy: tf.distribute.Strategy | None = None,
+        progress: ConsoleProgress | None = None,
+    ) -> "Session":
+        """Loads the images, chooses what the options leave open, and resizes the images once.
+
+        Args:
+            source: What `tfopt.data.load` takes or returns.
+            config: Options, resolved or not.
+            strategy: None makes that of the options.
+            progress: None reports nothing.
+
+        Raises:
+            ValueError: If an option does not fit the data, or a split is missing.
+        """
+        threads = None if config.threads == "auto" else config.threads
+        strategy = strategy or distribute.make_strategy(config.strategy, threads=threads)
+        stored = load_images(source, config)
+        resolved = config.resolved(size_of(stored))
+        if resolved.balance is not None and stored.task != "classification":
+            stored.balanced(resolved.balance)  # says why not
+        images = stored.resized(resolved.input_size)
+        progress = progress or ConsoleProgress(Console(quiet=True))
+        return cls(resolved, images, stored, task_of(stored), strategy, progress)
+
+    def changed(self, **options: Any) -> "Session":
+        """The same with other options."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **options))
+
+    def in_folder(self, checkpoints: Callable[[str], pathlib.Path]) -> "Session":
+        """The same with a place for checkpoints."""
+        return dataclasses.replace(self, checkpoints=checkpoints)
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs: classes, labels or targets."""
+        return self.task.outputs
+
+    @property
+    def counts_text(self) -> str:
+        """How many images of how many classes, in one line."""
+        return self.task.counts_text(self.images.example_counts)
+
+    def tell_data(self) -> None:
+        """Says how many images there are, and what was decided about them while they were loaded."""
+        for text in (self.counts_text, *self.stored.notes):
+            self.progress.say(text)
+
+    @functools.cached_property
+    def balanced(self) -> data.ImageDataset:
+        """The images with the classes of the training split balanced, if that was asked for."""
+        method = self.config.balance
+        return self.images if method is None else self.images.balanced(method, seed=self.config.seed)
+
+    def plain(self, split: str) -> tf.data.Dataset:
+        """Batches of one split in a fixed order, as they are, with encoded labels."""
+        dataset = getattr(self.balanced, split)
+        batches = data.pipeline(dataset, self.config.batch_size, shuffle=False, seed=self.config.seed)
+        return self._encoded(batches)
+
+    def sample(self, *, augmented: bool = False) -> tf.data.Dataset:
+        """Up to `SAMPLED_BATCHES` batches of training images, in which all classes are mixed in proportion.
+
+        For whatever looks at a part of the training images: statistics of batch normalization, ranges of
+        activations, the choice of channels.
+        """
+        size = self.config.batch_size
+        chosen = sampled(self.balanced.train, SAMPLED_BATCHES * size, self.config.seed)
+        augment = self.config.augment if augmented else None
+        options: dict[str, Any] = {"seed": self.config.seed, "classes": self.classes, "shuffle": False}
+        return self._encoded(data.pipeline(chosen, size, augment=augment, **options))
+
+    def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:
+        """Augmented batches of the training split with encoded or mixed labels."""
+        return self._encoded(
+            data.pipeline(
+                self.balanced.train,
+                self.config.batch_size,
+                augment=self.config.augment,
+                shuffle=shuffle,
+                seed=self.config.seed,
+                first_epoch=first_epoch,
+                classes=self.classes,
+            )
+        )
+
+    def _encoded(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        finished = batches
+        if not batches.element_spec[1].dtype.is_floating:
+            encoded = self.task.encoded
+            finished = batches.map(lambda images, labels, *weights: (images, encoded(labels), *weights))
+        if self.config.data_threads != "auto":
+            options = tf.data.Options()
+            options.threading.private_threadpool_size = self.config.data_threads
+            finished = finished.with_options(options)
+        finished.position = batches.position  # by which `Resume` starts inside an epoch
+        return finished
+
+
+def load_images(
+    source: Any, config: FinetuneConfig, needed: Sequence[str] = ("validation", "test")
+) -> data.ImageDataset:
+    """The images as they are stored.
+
+    Args:
+        source: What `tfopt.data.load` takes or returns.
+        config: Options of the run.
+        needed: Splits that must exist.
+
+    Raises:
+        ValueError: If a split is missing.
+    """
+    task = None if config.task == "auto" else config.task
+    if isinstance(source, data.ImageDataset):
+        images = source
+        if task not in (None, images.task):
+            fix = "Load it with `tfopt.data.load(..., task=...)`."
+            raise ValueError(message("task", f"that of the data, {images.task!r}", task, fix))
+    else:
+        columns = config.label_column.split(",") if config.label_column else []
+        images = data.load(
+            source,
+            seed=config.seed,
+            on_bad_image=config.on_bad_image,
+            task=task,
+            image_column=config.image_column,
+            label_column=columns if len(columns) > 1 else config.label_column,
+        )
+    for split in needed:
+        if getattr(images, split) is None:
+            raise ValueError(f"`data` must have a {split} split to choose and to verify the model by.")
+    return images
+
+
+def size_of(images: data.ImageDataset) -> tuple[int, int] | None:
+    """Height and width of the images if they all share it, else None."""
+    height, width = images.train.element_spec[0].shape[:2]
+    return None if height is None or width is None else (height, width)
+
+
+def source_of(source: Any) -> Any:
+    """What the images were loaded from, as it was given."""
+    return getattr(source, "source", None) if isinstance(source, data.ImageDataset) else source
+
+
+def task_of(images: data.ImageDataset) -> tasks.Task:
+    """What the labels of the images mean."""
+    stored: dict[str, Any] = {"task": images.task, "names": images.class_names}
+    if images.task == "regression":
+        labels = np.concatenate([labels.numpy() for _, labels, *_ in images.train.batch(1024)])
+        stored |= {"mean": labels.mean(axis=0), "deviation": np.maximum(labels.std(axis=0), 1e-6)}
+    return tasks.make_task(stored)

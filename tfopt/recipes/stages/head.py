@@ -1,0 +1,42 @@
+"""The classifier alone, fitted to features that are computed once."""
+
+from typing import final
+
+import keras
+
+from tfopt.recipes.session import Session
+from tfopt.recipes.stages.linear_head import (
+    MOST_ITERATIONS,
+    check_features,
+    compute_features,
+    fit_linear,
+    head_layer,
+)
+from tfopt.recipes.stages.stage import History, Stage
+
+
+@final
+class Head(Stage):
+    """Fits the head of a pretrained model to features of the images and of augmented views.
+
+    The convolutions run once over each view instead of once per epoch, and the remaining problem is convex.
+    """
+
+    name = "head"
+    result = "float"
+
+    def train(self, model: keras.Model, session: Session) -> History:
+        """Returns loss and decisive metric of both splits."""
+        head, task = head_layer(model), session.task
+        train, validation = compute_features(model, head, session)
+        check_features(train[0])
+        with session.progress.bar("training the head", MOST_ITERATIONS) as bar:
+            kernel, bias = fit_linear(*train, task.fit_of_head, bar)
+            reached = {
+                "": task.scores_of_head(train[0] @ kernel + bias, train[1]),
+                "val_": task.scores_of_head(validation[0] @ kernel + bias, validation[1]),
+            }
+            history = {part + key: value for part, scores in reached.items() for key, value in scores.items()}
+            bar.show(task.progress_text(history))
+        head.set_weights((kernel, bias))
+        return {key: [value] for key, value in history.items()}
