@@ -13,8 +13,8 @@ import numpy as np
 from tfopt import compress, data
 from tfopt._checks import check_choice, message
 from tfopt.models import load
-from tfopt.recipes.sampling import sampled
 from tfopt.recipes.run_folder import store_task
+from tfopt.recipes.sampling import sampled
 from tfopt.recipes.stored_task import stored_task
 
 QUANTIZATIONS = ("float16", "dynamic", "int8", "int16x8", None)

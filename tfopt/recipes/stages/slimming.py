@@ -46,15 +46,15 @@ class Slimming(Stage):
     def train(self, model: keras.Model, session: Session) -> History:
         """Trains in small batches."""
         unfreeze(model)
-        session = in_small_batches(session)
+        small = in_small_batches(session)
         training = Training(
             self.name,
-            self.epochs or math.ceil(self.ENOUGH_UPDATES / len(session.training())),
+            self.epochs or math.ceil(self.ENOUGH_UPDATES / len(small.training())),
             self.RATE * session.config.learning_rate,
             optimizers.no_decay_on_norm_and_bias(model),
             [imitation(self.teacher, session)],
             keep_best=False,
         )
-        history = fit_with_fresh_statistics(model, session, training)
+        history = fit_with_fresh_statistics(model, small, training)
         refit_head(model, session)
         return history
