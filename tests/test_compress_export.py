@@ -167,6 +167,10 @@ def test_a_sparse_file_holds_no_zeros(tmp_path):
             file = export(model, tmp_path / "s.tflite", quantization, inputs, sparse=sparse)
             np.testing.assert_allclose(file.predict(inputs), model(inputs), atol=0.02)
             sizes.append(len(file.content))
+            contents = file.inspect()
+            share = float(np.mean(model.layers[0].kernel == 0)) * 8192 / (8192 + 512)
+            assert contents.sparsity == pytest.approx(share, abs=0.02)
+            assert 500 < max(kernel.unique_values for kernel in contents.kernels) < 1700
         assert sizes[1] < 0.6 * sizes[0]
 
 
@@ -665,3 +669,30 @@ def test_what_16_bit_activations_cannot_do_is_said(tmp_path):
     )
     with pytest.raises(ValueError, match=r"no integer inputs, and \['words'\] are such.*'int8'"):
         export(model, tmp_path / "m.tflite", "int16x8", RNG.integers(0, 5, (8, 4)).astype("int32"))
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int16x8"])
+def test_exponential_units_have_integer_kernels_and_a_scale_that_fits(tmp_path, quantization):
+    inputs = keras.Input((12,))
+    x = L.Dense(16, activation="selu")(inputs)
+    x = L.ELU(0.7)(L.Dense(16, activation="elu")(x))
+    model = keras.Model(inputs, L.Dense(3)(x))
+    for weight in model.weights:
+        weight.assign(weight * 1.5 + 0.2)  # inputs of the exponential up to 6
+    data = 1.5 * RNG.normal(size=(64, 12)).astype("float32")
+    expected = model.predict(data, verbose=0)
+    file = export(model, tmp_path / "m.tflite", quantization, data)
+    assert file.inspect().float_operations == {}
+    assert decibels(expected, file.predict(data)) > 25
+    np.testing.assert_array_equal(model.predict(data, verbose=0), expected)
+
+
+def test_models_of_video_are_exported_without_pooling_over_three_dimensions(tmp_path):
+    inputs = keras.Input((5, 7, 6, 2))
+    x = L.MaxPooling3D((2, 3, 2), padding="same")(L.Conv3D(4, 3, padding="same")(inputs))
+    model = keras.Model(inputs, L.AveragePooling3D(2, strides=1, padding="same")(x))
+    data = RNG.normal(size=(4, 5, 7, 6, 2)).astype("float32")
+    file = export(model, tmp_path / "m.tflite")
+    np.testing.assert_allclose(file.predict(data), model.predict(data, verbose=0), atol=1e-5)
+    file = export(model, tmp_path / "m.tflite", "int8", data)
+    assert "CONV_3D" in file.inspect().float_operations

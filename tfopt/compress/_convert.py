@@ -98,8 +98,8 @@ def _bytes(
         tf.TensorSpec((form.batch_size, *shape), port.dtype, name=f"input_{i}")
         for i, (shape, port) in enumerate(zip(shapes, model.inputs))
     ]
-    rescale = form.quantization == "int8"
-    with device_forms(model.model, fuse=fuse, unroll=unroll, rescale=rescale):
+    forms = {"fuse": fuse, "unroll": unroll, "rescale": form.quantization == "int8"}
+    with device_forms(model.model, **forms, integers=data is not None):
         function = tf.function(
             lambda *inputs: model(list(inputs)), input_signature=signature, autograph=False
         )
@@ -176,7 +176,8 @@ def _with_ranges(model: Portable, data: list[np.ndarray]) -> Portable:
 
 def _lacking(model: Portable, form: Form, text: str) -> str:
     """One sentence about the operations that a page of compiler messages is about."""
-    names = sorted(set(re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)))
+    found = re.findall(r"^(?:Custom|Flex) ops: (.+)$", text, re.MULTILINE)
+    names = sorted({*found, *re.findall(r"'tf\.(\w+)' op is neither a custom op", text)})
     reason = f"TFLite has no operations {', '.join(names)}" if names else text.strip().splitlines()[0][:300]
     fix = "Use layers that TFLite has."
     if form.quantization in ("int8", "int16x8") and not names:

@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._keras_internals import every_layer, nodes
+from tfopt.compress._device_activations import integer_activation
 from tfopt.compress._device_normalization import integer_form
+from tfopt.compress._device_pooling import flat_pooling
 
 L = keras.layers
 _ALMOST_ONE = float(np.nextafter(np.float32(1), np.float32(2)))
@@ -22,13 +24,20 @@ UNROLLED_STEPS = 256  # a longer unrolled loop makes graphs that take minutes to
 
 @contextlib.contextmanager
 def device_forms(
-    model: keras.Model, *, fuse: bool = True, unroll: bool = False, rescale: bool = False
+    model: keras.Model,
+    *,
+    fuse: bool = True,
+    unroll: bool = False,
+    rescale: bool = False,
+    integers: bool = False,
 ) -> Iterator[None]:
     """Makes the model, while the context lasts, trace to operations that TFLite has in every precision.
 
     - Layers in mixed precision compute in float32: the converter has no half-precision operations.
     - Nearest upsampling is RESIZE_NEAREST_NEIGHBOR, which microcontrollers have, and not TILE.
     - Layer and group normalization have no operation that lacks integer kernels.
+    - Pooling over three dimensions, which TFLite lacks, is pooling over two, twice.
+    - ELU and SELU are operations that have integer kernels (with `integers`).
     - LSTM is one UNIDIRECTIONAL_SEQUENCE_LSTM operation (with `fuse`), which has integer kernels.
     - Other loops over time are unrolled (with `unroll`): ranges cannot be measured inside a loop.
 
@@ -36,6 +45,7 @@ def device_forms(
         model: A built Keras model.
         fuse: Whether LSTM layers become one operation.
         unroll: Whether recurrent layers that are not fused are unrolled.
+        integers: Whether ranges of activations are measured, in which ELU and SELU must not stay.
         rescale: Whether what an LSTM returns gets its own scale, needed in int8 where outputs are joined.
     """
     rescale = rescale and _joins(model)
@@ -45,9 +55,13 @@ def device_forms(
                 stack.enter_context(_attribute(layer, "dtype_policy", keras.dtype_policies.get("float32")))
             if isinstance(layer, L.UpSampling2D) and _repeats(layer):
                 stack.enter_context(_call(layer, _nearest(layer)))
-            normalize = integer_form(layer)
-            if normalize is not None:
-                stack.enter_context(_call(layer, normalize))
+            other = integer_form(layer) or flat_pooling(layer)
+            if other is not None:
+                stack.enter_context(_call(layer, other))
+            activation = integer_activation(layer) if integers else None
+            if activation is not None:
+                name, function = activation
+                stack.enter_context((_call if name == "call" else _activation)(layer, function))
             if unroll and isinstance(layer, L.RNN):
                 stack.enter_context(_attribute(layer, "unroll", True))
             if fuse and is_fusible(layer):
@@ -87,6 +101,10 @@ def _call(layer: keras.Layer, function: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         object.__delattr__(layer, "call")
+
+
+def _activation(layer: keras.Layer, function: Callable[..., Any]) -> Any:
+    return _attribute(layer, "activation", function)
 
 
 def _repeats(layer: keras.Layer) -> bool:

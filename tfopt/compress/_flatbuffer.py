@@ -94,6 +94,18 @@ def metadata(content: bytes) -> dict[str, bytes]:
     return found
 
 
+def stored_sparsely(content: bytes) -> dict[int, np.ndarray]:
+    """The values that are stored of each sparse tensor, by its number; an interpreter does not show them."""
+    model = schema.Model.GetRootAs(content, 0)
+    kinds = {getattr(schema.TensorType, name.upper()): name for name in ("float32", "float16", "int8")}
+    found = {}
+    for index, tensor in enumerate(_tensors(content)):
+        if tensor.Sparsity() is not None and tensor.Type() in kinds:
+            data = model.Buffers(tensor.Buffer()).DataAsNumpy()
+            found[index] = data.view(kinds[tensor.Type()])
+    return found
+
+
 def _widen_states(model: Any) -> None:
     """Gives small cell states of integer LSTM operations the smallest scale that the kernel computes with.
 

@@ -97,7 +97,7 @@ def export(
     needs_ranges = quantization in ("int8", "int16x8") and not _ranges(model)
     data = _data(portable, representative_data, needs_ranges)
     with device_forms(model, fuse=False):
-        checked = [array[:CHECKED_SAMPLES] for array in data]
+        checked = [_spread(array) for array in data]
         expected = _expected(portable, checked, batch_size)
     _check_magnitude(model, quantization)
     source = portable
@@ -199,6 +199,12 @@ def _data(model: Portable, data: Any, needs_ranges: bool) -> list[np.ndarray]:
         )
     warn_of_scale(model, arrays)
     return arrays
+
+
+def _spread(array: np.ndarray) -> np.ndarray:
+    """Samples from all over the data: the first ones of sorted data are all alike."""
+    rows = np.linspace(0, len(array) - 1, min(len(array), CHECKED_SAMPLES)).round().astype(int)
+    return array[rows]
 
 
 def _expected(model: Portable, inputs: list[np.ndarray], batch_size: int | None) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """What a .tflite file really contains: its operations, data types, scales and zeros."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -100,8 +101,14 @@ class Inspection:
         return float(sum(zeros) / max(sum(sizes), 1))
 
 
-def inspect_interpreter(interpreter: Any) -> Inspection:
-    """Reads everything out of an interpreter that has allocated its tensors and uses no delegate."""
+def inspect_interpreter(interpreter: Any, sparse: Mapping[int, np.ndarray] | None = None) -> Inspection:
+    """Reads everything out of an interpreter that has allocated its tensors and uses no delegate.
+
+    Args:
+        interpreter: The interpreter.
+        sparse: The values of tensors that the file stores without their zeros, by their number.
+    """
+    sparse = sparse or {}
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     sources, targets = interpreter.get_input_details(), interpreter.get_output_details()
     operations = [op for op in _tflite_internals.operations(interpreter) if op["op_name"] != "DELEGATE"]
@@ -112,7 +119,9 @@ def inspect_interpreter(interpreter: Any) -> Inspection:
     return Inspection(
         operations=tuple(_operation(op, tensors, ends) for op in operations),
         weights=tuple(
-            _weight(tensor, interpreter.get_tensor(index))
+            _sparse_weight(tensor, sparse[index])
+            if index in sparse
+            else _weight(tensor, interpreter.get_tensor(index))
             for index, tensor in tensors.items()
             if index in constant and tensor["name"] and tensor["shape"].size
         ),
@@ -155,6 +164,22 @@ def _weight(tensor: dict[str, Any], value: np.ndarray) -> Weight:
         zeros=float(np.mean(value == 0)) if value.size else 0.0,
         unique_values=len(np.unique(value)),
         two_of_four=_is_two_of_four(value),
+    )
+
+
+def _sparse_weight(tensor: dict[str, Any], stored: np.ndarray) -> Weight:
+    """As `_weight`, of a tensor whose zeros are not stored (but for some in blocks)."""
+    shape = tuple(int(size) for size in tensor["shape"])
+    count = int(np.prod(shape))
+    filled = int(np.count_nonzero(stored))
+    return Weight(
+        name=tensor["name"],
+        shape=shape,
+        dtype=stored.dtype.name,
+        scales=len(tensor["quantization_parameters"]["scales"]),
+        zeros=1.0 - filled / max(count, 1),
+        unique_values=len(np.unique(stored[stored != 0])) + (filled < count),
+        two_of_four=False,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from tfopt._checks import check_integer, check_number
+from tfopt.compress._flatbuffer import stored_sparsely
 from tfopt.compress._interpreter import FileInterpreter, opened
 from tfopt.compress._judging import judged, mean_scores
 from tfopt.compress._labels import stored_labels
@@ -165,7 +166,8 @@ class TFLiteModel:
 
     def inspect(self) -> Inspection:
         """Operations, data types, scales, zeros and 2:4 patterns, read from the file."""
-        return inspect_interpreter(opened(self.path, self.threads, built_in=True))
+        interpreter = opened(self.path, self.threads, built_in=True)
+        return inspect_interpreter(interpreter, stored_sparsely(self.content))
 
     def _arrays(self, inputs: Any) -> list[np.ndarray]:
         found = matched(inputs, self._file.inputs)
