@@ -28,6 +28,7 @@ def model():
     return made
 
 
+@pytest.mark.full
 def test_a_plan_keeps_bytes_and_is_carried_out(model, tmp_path):
     made = plan(model, (X, Y), Budget(bytes="9k", drop="20%"))
     assert made.expected.bytes <= 9000 and (made.keep < 1.0 or made.precision is not None)
@@ -36,6 +37,14 @@ def test_a_plan_keeps_bytes_and_is_carried_out(model, tmp_path):
     assert result.drop <= 0.2 and "channels kept" in str(made)
 
 
+def test_data_that_judges_does_not_choose(model, tmp_path):
+    wrong = (X, 1 - Y)
+    result = carry_out(plan(model, (X, Y), Budget(bytes="1M"), judge=wrong), path=tmp_path / "j.tflite")
+    assert result.measured.score < 0.5 < result.stages["export"]
+    assert len((tmp_path / "j.tflite").read_bytes()) == result.measured.bytes
+
+
+@pytest.mark.full
 def test_zipped_is_kept_by_pruning_single_layers(model, tmp_path):
     whole = plan(model, (X, Y), Budget(bytes="1M")).tried[0][1]
     limit = 0.25 * whole.zipped
@@ -49,8 +58,9 @@ def test_a_budget_below_the_smallest_model_names_the_nearest(model):
 
 
 def test_data_without_labels_is_judged_by_agreement_and_said(model, caplog):
-    made = plan(model, X[:32], Budget(drop=0.5))
+    made = plan(model, X[:66], Budget(drop=0.5))
     assert "agreement with the float model" in caplog.text and made.float_score == 1.0
+    assert (len(made.chooser.inputs), len(made.judge.inputs)) == (44, 22)
 
 
 @pytest.mark.parametrize(

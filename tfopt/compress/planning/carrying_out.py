@@ -29,10 +29,10 @@ class PlanResult:
     Attributes:
         file: The file, opened.
         model: The model it was exported from.
-        measured: Its costs and score.
-        drop: Score lost against the float model.
+        measured: Its costs, and its score on the data that judges.
+        drop: Score lost against the float model, on the data that judges.
         missed: Limits that it does not keep: (limit, measured) by name; empty if all hold.
-        stages: The score after each stage, by name.
+        stages: The score after each stage, by name, on the data that chose.
     """
 
     file: TFLiteModel
@@ -77,35 +77,37 @@ def carry_out(
         trained: Callable = _nothing
     else:
         trained = fit or _Fit(plan.model, train, epochs)
-    model, stages = narrowed(plan.model, plan.keep, plan.judge), {}
+    model, stages = narrowed(plan.model, plan.keep, plan.chooser), {}
     if plan.keep < 1.0:
         trained(model, "slim", [Distillation(plan.model)])
-        stages["slim"] = plan.judge.measure(model, None).score
+        stages["slim"] = plan.chooser.measure(model, None).score
     if plan.sparsities:
         model = pruned_copy(model, {} if trained is not _nothing else plan.sparsities)
         trained(model, "prune", [*_prunings(model, plan.sparsities), Distillation(plan.model)])
-        stages["prune"] = plan.judge.measure(model, None).score
-    measured = plan.judge.measure(model, plan.precision, path)
-    stages["export"] = measured.score
+        stages["prune"] = plan.chooser.measure(model, None).score
+    before = plan.chooser.measure(model, plan.precision)
+    stages["export"] = before.score
     if plan.precision == "int8" and trained is not _nothing:
-        model, measured = _quantized(plan, model, trained, path, measured)
-        stages["quantize"] = measured.score
+        model, stages["quantize"] = _quantized(plan, model, trained, before)
+    measured = plan.judge.measure(model, plan.precision, path, ranges=plan.chooser.inputs)
     return _verified(plan, model, measured, stages, path)
 
 
-def _quantized(plan: Plan, model: keras.Model, trained: Callable, path: Any, before: Measurement) -> tuple:
-    """Trains with the rounding of int8; keeps the file of before if that was better or smaller than the
-    limits."""
+def _quantized(plan: Plan, model: keras.Model, trained: Callable, before: Measurement) -> tuple:
+    """Trains with the rounding of int8.
+
+    The model of before stays if its file was better, or keeps limits that the trained one does not.
+    """
     try:
         aware = quantize_aware(model, preserve="sparsity" if plan.sparsities else None)
     except ValueError as error:  # a layer without a rule: the file of before stays
         _log.warning("No training with int8 rounding: %s", error)
-        return model, before
+        return model, before.score
     trained(aware, "quantize", [Distillation(plan.model)])
-    after = plan.judge.measure(aware, "int8")
+    after = plan.chooser.measure(aware, "int8")
     if after.score <= before.score or plan.budget.exceeded(after):
-        return model, before
-    return aware, plan.judge.measure(aware, "int8", path)
+        return model, before.score
+    return aware, after.score
 
 
 def _verified(plan: Plan, model: keras.Model, measured: Measurement, stages: dict, path: Any) -> PlanResult:

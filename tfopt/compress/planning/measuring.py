@@ -1,5 +1,6 @@
 """What a model costs and loses as a file: everything is measured on the file that `export` writes."""
 
+import logging
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from tfopt.compress.exporting import export
 from tfopt.compress.tflite_model import TFLiteModel
 
 PRECISIONS = (None, "float16", "dynamic", "int8")
+LEAST_TO_SPLIT = 60  # samples: a third of fewer says nothing
+_log = logging.getLogger(__name__)
 ALIGNMENT = 16  # bytes: TFLite places tensors of the arena at multiples of it
 
 
@@ -43,13 +46,10 @@ class Judge:
     """
 
     def __init__(self, model: keras.Model, data: Any, metric: Metric | None) -> None:
-        elements = list(pairs(data))
-        if not elements:
-            raise ValueError("`data` must have at least one batch. Received an empty dataset.")
-        self.inputs = _joined([inputs for inputs, _ in elements])
-        self.metric, self.labelled = metric, elements[0][1] is not None
+        self.inputs, labels = _whole(data)
+        self.metric, self.labelled = metric, labels is not None
         outputs = [np.asarray(y) for y in keras.tree.flatten(model.predict(self.inputs, verbose=0))]
-        self.labels = _joined([y for _, y in elements]) if self.labelled else [_answers(y) for y in outputs]
+        self.labels = labels if self.labelled else [_answers(y) for y in outputs]
         self.float_score = score(self.labels, outputs, metric)
 
     @property
@@ -57,23 +57,42 @@ class Judge:
         """Inputs and labels, as `sensitivity` takes them."""
         return self.inputs, self.labels
 
-    def measure(self, model: keras.Model, precision: str | None, path: Any = None) -> Measurement:
+    def measure(
+        self, model: keras.Model, precision: str | None, path: Any = None, ranges: Any = None
+    ) -> Measurement:
         """Exports a model and measures the file.
 
         Args:
             model: The model, from `quantize_aware` or not.
             precision: As `export(quantization=)`.
             path: Where the file is kept, or None.
+            ranges: Inputs for the ranges of an integer file; None: those that judge.
         """
         with tempfile.TemporaryDirectory() as folder:
             target = f"{folder}/model.tflite" if path is None else path
-            file = export(model, target, precision, self.inputs if precision == "int8" else None)
+            sample = self.inputs if ranges is None else ranges
+            file = export(model, target, precision, sample if precision in ("int8", "int16x8") else None)
             first = keras.tree.map_structure(lambda x: x[:1], self.inputs)
             outputs = [np.asarray(y) for y in keras.tree.flatten(file.predict(self.inputs))]
             latency = file.benchmark(first, seconds=0.3).median_ms
             content, memory = file.content, arena(file)
         value = score(self.labels, outputs, self.metric)
         return Measurement(len(content), len(zlib.compress(content, 6)), latency, memory, value)
+
+
+def judges(model: keras.Model, data: Any, other: Any, metric: Metric | None) -> tuple[Judge, Judge]:
+    """The data that chooses and the data that judges: every third sample of the former if none are given."""
+    if other is not None:
+        return Judge(model, data, metric), Judge(model, other, metric)
+    inputs, labels = _whole(data)
+    count = len(keras.tree.flatten(inputs)[0])
+    if count < LEAST_TO_SPLIT:
+        _log.warning("`data` has %d samples, too few to set some aside: they choose and judge.", count)
+        both = Judge(model, (inputs, labels), metric)
+        return both, both
+    third = np.arange(count) % 3 == 2
+    choosing, judging = (Judge(model, _rows(inputs, labels, rows), metric) for rows in (~third, third))
+    return choosing, judging
 
 
 def arena(file: TFLiteModel) -> int:
@@ -100,6 +119,23 @@ def arena(file: TFLiteModel) -> int:
 def _padded(tensor: dict[str, Any]) -> int:
     size = int(np.prod(tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _whole(data: Any) -> tuple[Any, Any]:
+    """All inputs and all labels, or None for labels."""
+    elements = list(pairs(data))
+    if not elements:
+        raise ValueError("`data` must have at least one batch. Received an empty dataset.")
+    labels = None if elements[0][1] is None else _joined([y for _, y in elements])
+    return _joined([inputs for inputs, _ in elements]), labels
+
+
+def _rows(inputs: Any, labels: Any, rows: np.ndarray) -> Any:
+    """Some samples, in the form that `pairs` takes."""
+    parts = [
+        keras.tree.map_structure(lambda x: x[rows], each) for each in (inputs, labels) if each is not None
+    ]
+    return tuple(parts) if len(parts) == 2 else (parts[0], None)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -12,7 +12,7 @@ from tfopt._checks import check_instance
 from tfopt.compress._kernels import choose
 from tfopt.compress._score import Metric
 from tfopt.compress.planning.budget import Budget
-from tfopt.compress.planning.measuring import PRECISIONS, Judge, Measurement
+from tfopt.compress.planning.measuring import PRECISIONS, Judge, Measurement, judges
 from tfopt.compress.pruning.masks import magnitude_mask
 from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
 from tfopt.compress.slimming import slim
@@ -37,8 +37,9 @@ class Plan:
         expected: The measurement of the file without any training: its costs are those to come, its score is
             a lower bound of what training gives back.
         float_score: Of the float model.
-        tried: All candidates, with what was measured.
-        judge: The data by which everything is measured.
+        tried: All candidates, with what was measured on the data that chose.
+        chooser: The data by which candidates were chosen.
+        judge: The data by which the result is judged.
     """
 
     model: keras.Model
@@ -49,6 +50,7 @@ class Plan:
     expected: Measurement
     float_score: float
     tried: tuple[tuple[str, Measurement], ...]
+    chooser: Judge
     judge: Judge
 
     def __str__(self) -> str:
@@ -57,7 +59,9 @@ class Plan:
         return "\n".join([*lines, *(f"{name}: {value:.0%} zeros" for name, value in self.sparsities.items())])
 
 
-def plan(model: keras.Model, data: Any, budget: Budget, *, metric: Metric | None = None) -> Plan:
+def plan(
+    model: keras.Model, data: Any, budget: Budget, *, judge: Any = None, metric: Metric | None = None
+) -> Plan:
     """Finds the width, the sparsity of each layer and the precision that keep the limits and lose the least.
 
     For each precision, the widest model that keeps the limits is found by bisection; each step slims, refits
@@ -68,8 +72,11 @@ def plan(model: keras.Model, data: Any, budget: Budget, *, metric: Metric | None
 
     Args:
         model: A built Functional or Sequential model.
-        data: Some hundred samples, batched, that do not judge the result: (inputs, labels), or inputs alone.
+        data: Some hundred samples, batched, to choose candidates by: (inputs, labels), or inputs alone.
         budget: The limits.
+        judge: Other samples, in the form of `data`, by which the result is judged: of many candidates, the
+            one that is best on `data` is better there than elsewhere. None: every third sample of `data`
+            judges and does not choose.
         metric: See `sensitivity`.
 
     Returns:
@@ -88,13 +95,13 @@ def plan(model: keras.Model, data: Any, budget: Budget, *, metric: Metric | None
     """
     check_instance("model", model, keras.Model)
     check_instance("budget", budget, Budget)
-    judge = Judge(model, data, metric)
-    if not judge.labelled:
+    chooser, verdict = judges(model, data, judge, metric)
+    if not chooser.labelled:
         _log.warning("The data has no labels: agreement with the float model stands for accuracy.")
-    search = _Search(model, judge, budget)
+    search = _Search(model, chooser, budget)
     for precision in PRECISIONS:
         search.try_precision(precision)
-    return search.best()
+    return search.best(verdict)
 
 
 class _Search:
@@ -120,8 +127,8 @@ class _Search:
             self.failed[str(precision)] = str(error)
             _log.info("No file in precision %s: %s", precision, error)
 
-    def best(self) -> Plan:
-        """The plan with the best score that keeps the limits."""
+    def best(self, verdict: Judge) -> Plan:
+        """The plan with the best score that keeps the limits, measured again by the data that judges."""
         if not self.tried:
             raise ValueError(f"The model can be exported in no precision: {self.failed}.")
         good = {key: pair for key, pair in self.tried.items() if not self.budget.exceeded(pair[1])}
@@ -140,13 +147,17 @@ class _Search:
             key = min(within, key=lambda k: within[k][1].bytes)
         else:
             key = max(good, key=lambda k: (round(good[k][1].score, 3), -good[k][1].bytes))
-        sparsities, measured = good[key]
+        keep, _, precision = key
+        sparsities, _ = good[key]
         names = tuple(
             (f"keep={k:.2f}, multiplier={m:g}, {p}", pair[1]) for (k, m, p), pair in self.tried.items()
         )
+        chosen = narrowed(self.model, keep, self.judge)
+        chosen = pruned_copy(chosen, sparsities) if sparsities else chosen
+        expected = verdict.measure(chosen, precision, ranges=self.judge.inputs)
         return Plan(
-            *(self.model, self.budget, key[0], sparsities, key[2], measured),
-            *(self.judge.float_score, names, self.judge),
+            *(self.model, self.budget, keep, sparsities, precision, expected),
+            *(verdict.float_score, names, self.judge, verdict),
         )
 
     def _fits(self, key: Callable[[float], tuple], gentle: float, strong: float) -> bool:
