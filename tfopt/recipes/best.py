@@ -44,24 +44,35 @@ class KeepBest(StatefulCallback):
     Args:
         quality: The score of an epoch's logs, such as `Task.quality`.
         start: What `evaluate` gives for the weights at the start on the validation data, or None.
+        patience: Epochs without a better one after which training ends; None: never.
     """
 
     def __init__(
-        self, quality: Callable[..., tuple[float, ...]], start: Mapping[str, float] | None = None
+        self,
+        quality: Callable[..., tuple[float, ...]],
+        start: Mapping[str, float] | None = None,
+        patience: int | None = None,
     ) -> None:
         super().__init__()
-        self._quality, self._start = quality, start
-        self._best = Best()
+        self._quality, self._start, self._patience = quality, start, patience
+        self._best, self._waited = Best(), 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes the weights at the start, if their score is known."""
-        self._best = Best()
+        self._best, self._waited = Best(), 0
         if self._start is not None:
             self._best.observe(self.model, self._quality(self._start, prefix=""))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the epoch's validation."""
-        self._best.observe(self.model, self._quality(logs))
+        if not self._has_waited():  # it has if a run that was killed at its last epoch goes on
+            better = self._best.observe(self.model, self._quality(logs))
+            self._waited = 0 if better else self._waited + 1
+        if self._has_waited():
+            self.model.stop_training = True
+
+    def _has_waited(self) -> bool:
+        return self._patience is not None and self._waited >= self._patience
 
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the best weights into the model."""
@@ -69,11 +80,12 @@ class KeepBest(StatefulCallback):
 
     def get_state(self) -> dict[str, Any]:
         """The best so far."""
-        return {"score": list(self._best.score), "weights": self._best.weights}
+        return {"score": list(self._best.score), "weights": self._best.weights, "waited": self._waited}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """The inverse of `get_state`."""
         self._best.score, self._best.weights = tuple(state["score"]), state["weights"]
+        self._waited = state["waited"]
 
     def restore(self) -> None:
         """Puts the best weights into the model, also after an interruption."""

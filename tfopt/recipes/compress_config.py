@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SHARED = (
     *("quantization", "batch_size", "learning_rate", "label_smoothing", "augment", "strategy"),
     *("input_scale", "task", "image_column", "label_column"),
-    *("on_bad_image", "seed", "output", "overwrite"),
+    *("on_bad_image", "seed", "output", "tensorboard", "overwrite"),
 )
 
 
@@ -84,6 +84,7 @@ class CompressConfig(DataOptions):
     label_smoothing: float = same(FinetuneConfig, "label_smoothing")
     strategy: Literal["auto", "cpu", "gpu", "mirrored"] = same(FinetuneConfig, "strategy")
     output: str = same(FinetuneConfig, "output", "runs/compress")
+    tensorboard: bool = same(FinetuneConfig, "tensorboard")
     overwrite: bool = same(FinetuneConfig, "overwrite")
 
     def training(self, model: Any) -> FinetuneConfig:

@@ -49,6 +49,7 @@ def compress(
     config: CompressConfig | None = None,
     *,
     progress: ConsoleProgress | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     **overrides: Any,
 ) -> CompressResult:
     """Makes a trained image classifier small and fast, verifies the file and writes a report.
@@ -64,6 +65,7 @@ def compress(
         data: What `tfopt.data.load` takes: the images the model was trained on.
         config: All options; None is the defaults.
         progress: Where to report; None is the terminal.
+        callbacks: Keras callbacks, such as those of W&B or MLflow, for every stage that calls `fit`.
         **overrides: Fields of `CompressConfig` that replace those of `config`.
 
     Returns:
@@ -80,17 +82,18 @@ def compress(
         >>> print(compress("runs/photos/model.keras", "photos/", sparsity=0.8).comparison)
     """
     started = time.perf_counter()
-    config = dataclasses.replace(config or CompressConfig(), **overrides)
+    config = (config or CompressConfig()).changed(**overrides)
     check_output(pathlib.Path(config.output), source_of(data))
     path = pathlib.Path(model)
     given = _opened(path)
-    session = Session.open(data, config.training(given), progress=progress or ConsoleProgress())
+    options = config.training(given)
+    session = Session.open(data, options, progress=progress or ConsoleProgress(), callbacks=callbacks)
     _check_names(path, session.task.names)
     scale = own_model.trained_scale(given, session)
     start = partial(_loaded, path, session, scale)
     teacher = start()
-    options = {"model": str(path), "data": session.stored.source, **dataclasses.asdict(config)}
-    described = {**options, "data": None}  # a folder may be moved
+    told = {"model": str(path), "data": session.stored.source, **dataclasses.asdict(config)}
+    described = {**told, "data": None}  # a folder may be moved
     same = identity(described, session.stored, [path])
     with RunFolder(config.output, same, config.overwrite, [path]) as folder:
         session.tell_data()
@@ -106,7 +109,7 @@ def compress(
         comparison = run.compare({"float": teacher, **steps}, quantized, file)
         title, page = f"Compressing {path.name}", folder.writing("report.html")
         report = write_report(
-            page, run.session, run.records, small, file, comparison, started, title=title, options=options
+            page, run.session, run.records, small, file, comparison, started, title=title, options=told
         )
     session.progress.say(comparison)
     session.progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {file.path}")

@@ -107,6 +107,13 @@ class FinetuneConfig(DataOptions, MachineOptions):
         auto="16 for a pretrained model, 20 from scratch",
         minimum=0,
     )
+    patience: int | None = option(
+        None,
+        "training",
+        "Epochs of the second stage without a better validation result after which it ends.",
+        none="it runs all epochs",
+        minimum=1,
+    )
     learning_rate: float | Literal["auto"] = option(
         "auto",
         "training",
@@ -188,6 +195,11 @@ class FinetuneConfig(DataOptions, MachineOptions):
         "output",
         "Folder for the model, the report and what is needed to go on after an interruption.",
         metavar="FOLDER",
+    )
+    tensorboard: bool = option(
+        False,
+        "output",
+        "Whether to write curves for TensorBoard to logs/ in the output folder: tensorboard --logdir FOLDER.",
     )
     overwrite: bool = option(
         False, "output", "Whether to replace what another run left in the output folder."

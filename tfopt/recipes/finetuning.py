@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any, final
 
 import keras
@@ -53,6 +54,7 @@ def finetune(
     config: FinetuneConfig | None = None,
     *,
     progress: ConsoleProgress | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     **overrides: Any,
 ) -> FinetuneResult:
     """Fine-tunes a classifier on images, compresses it, verifies the file and writes a report.
@@ -67,6 +69,7 @@ def finetune(
         data: What `tfopt.data.load` takes (a folder, "digits", a TFDS name or arrays) or returns.
         config: All options; None is the defaults.
         progress: Where to report; None is the terminal.
+        callbacks: Keras callbacks, such as those of W&B or MLflow, for every stage that calls `fit`.
         **overrides: Fields of `FinetuneConfig` that replace those of `config`.
 
     Returns:
@@ -84,9 +87,9 @@ def finetune(
         >>> print(result.comparison)
     """
     started = time.perf_counter()
-    options = dataclasses.replace(config or FinetuneConfig(), **overrides)
+    options = (config or FinetuneConfig()).changed(**overrides)
     check_output(pathlib.Path(options.output), source_of(data))
-    session = Session.open(data, options, progress=progress or ConsoleProgress())
+    session = Session.open(data, options, progress=progress or ConsoleProgress(), callbacks=callbacks)
     resolved, progress = session.config, session.progress
     start = starting_model(session)  # before `overwrite` deletes anything: weights may be missing or not fit
     given = [resolved.model] if resolved.own_model else [resolved.weights]

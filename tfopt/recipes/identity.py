@@ -11,11 +11,13 @@ import numpy as np
 
 from tfopt import data
 
+_ELSEWHERE = ("output", "overwrite", "tensorboard")  # options that change no result
+
 
 def identity(
     options: dict[str, Any], images: data.ImageDataset, models: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """What makes two runs the same run; where the results go does not.
+    """What makes two runs the same run; where results and curves go does not.
 
     The images and the models themselves count, not only their names: other images of the same number, or
     another model under the same path, are another run.
@@ -25,7 +27,7 @@ def identity(
         images: As they are stored, before they are resized.
         models: Files and Keras models that the run begins with.
     """
-    options = {name: value for name, value in options.items() if name not in ("output", "overwrite")}
+    options = {name: value for name, value in options.items() if name not in _ELSEWHERE}
     packages = {name: version(name) for name in ("tfopt", "tensorflow", "keras")}
     return {
         **options,

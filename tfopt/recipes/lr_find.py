@@ -1,6 +1,5 @@
 """`find_learning_rate`: which peak rate suits this model and these images?"""
 
-import dataclasses
 import pathlib
 from typing import Any
 
@@ -51,7 +50,7 @@ def find_learning_rate(
         >>> finder = find_learning_rate("photos/", weights="imagenet")
         >>> result = tfopt.finetune("photos/", weights="imagenet", learning_rate=finder.suggestion)
     """
-    session = Session.open(source, dataclasses.replace(config or FinetuneConfig(), **overrides))
+    session = Session.open(source, (config or FinetuneConfig()).changed(**overrides))
     model = starting_model(session)
     if session.config.pretrained and find_head(model) is not None:
         Head().train(model, session)

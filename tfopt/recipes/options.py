@@ -5,6 +5,7 @@ Imports neither NumPy nor Keras, so that `tfopt COMMAND --help` answers at once.
 """
 
 import dataclasses
+import difflib
 import importlib
 import json
 import numbers
@@ -89,6 +90,21 @@ class Options:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_option(field, getattr(self, field.name))
+
+    def changed(self, **values: Any) -> Self:
+        """The same with other values.
+
+        Raises:
+            TypeError: If a name is no option; the message says which are like it.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 3, 0.5)
+                advice = f"Did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else ""
+                advice = advice or f"Options are {', '.join(known)}."
+                raise TypeError(f"`{name}` is no option of {type(self).__name__}. {advice}")
+        return dataclasses.replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them; a model given by the caller becomes its name."""

@@ -24,7 +24,7 @@ class Run:
     """
 
     def __init__(self, folder: RunFolder, session: Session) -> None:
-        self.folder, self.session = folder, session.in_folder(folder.checkpoints)
+        self.folder, self.session = folder, session.in_folder(folder.checkpoints, folder.logs)
         self.records: list[StageRecord] = []
         self.results: dict[str, str] = {}  # the name of a model in the comparison -> its stage
 

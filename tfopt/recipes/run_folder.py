@@ -147,6 +147,11 @@ class RunFolder:
         self._owned.record(_checkpoints(stage))
         return self.path / "checkpoints" / stage
 
+    def logs(self, stage: str) -> pathlib.Path:
+        """The folder for the TensorBoard curves of a stage."""
+        self._owned.record(f"logs/{stage}/{part}/events.*" for part in ("train", "validation"))
+        return self.path / "logs" / stage
+
     def model_path(self, stage: str) -> pathlib.Path:
         """Where the model of a stage is kept."""
         return self.path / "stages" / f"{stage}.keras"

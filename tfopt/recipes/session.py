@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -33,6 +34,8 @@ class Session:
         strategy: Where the models live.
         progress: Where to report.
         checkpoints: Stage -> folder for what it needs to go on after an interruption; None keeps nothing.
+        logs: Stage -> folder for its TensorBoard curves; None writes none.
+        callbacks: Keras callbacks of the caller, for every stage that calls `fit`.
     """
 
     config: ResolvedConfig
@@ -42,6 +45,8 @@ class Session:
     strategy: tf.distribute.Strategy
     progress: ConsoleProgress
     checkpoints: Callable[[str], pathlib.Path] | None = None
+    logs: Callable[[str], pathlib.Path] | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
 
     @classmethod
     def open(
@@ -51,6 +56,7 @@ class Session:
         *,
         strategy: tf.distribute.Strategy | None = None,
         progress: ConsoleProgress | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> "Session":
         """Loads the images, chooses what the options leave open, and resizes the images once.
 
@@ -59,6 +65,7 @@ class Session:
             config: Options, resolved or not.
             strategy: None makes that of the options.
             progress: None reports nothing.
+            callbacks: Keras callbacks of the caller.
 
         Raises:
             ValueError: If an option does not fit the data, or a split is missing.
@@ -71,15 +78,18 @@ class Session:
             stored.balanced(resolved.balance)  # says why not
         images = stored.resized(resolved.input_size)
         progress = progress or ConsoleProgress(Console(quiet=True))
-        return cls(resolved, images, stored, task_of(stored), strategy, progress)
+        return cls(resolved, images, stored, task_of(stored), strategy, progress, callbacks=callbacks)
 
     def changed(self, **options: Any) -> "Session":
         """The same with other options."""
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **options))
 
-    def in_folder(self, checkpoints: Callable[[str], pathlib.Path]) -> "Session":
-        """The same with a place for checkpoints."""
-        return dataclasses.replace(self, checkpoints=checkpoints)
+    def in_folder(
+        self, checkpoints: Callable[[str], pathlib.Path], logs: Callable[[str], pathlib.Path]
+    ) -> "Session":
+        """The same with a place for checkpoints, and for curves if they are asked for."""
+        chosen = logs if self.config.tensorboard else None
+        return dataclasses.replace(self, checkpoints=checkpoints, logs=chosen)
 
     @property
     def classes(self) -> int:

@@ -51,6 +51,7 @@ class FineTuning(Stage):
             [averaging],
             precision=config.precision,
             growth=config.batch_growth,
+            patience=config.patience,
         )
         history = fit(model, session, training)
         if config.pretrained:

@@ -32,6 +32,7 @@ class Training:
         keep_best: Keep the best epoch by validation, or the start if that was better; else the last one.
         precision: In a lower one than float32 a copy trains, and the model gets its weights.
         growth: As `batch_growth`.
+        patience: As in `FinetuneConfig`, with `keep_best`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Training:
     keep_best: bool = True
     precision: str = "float32"
     growth: int = 1
+    patience: int | None = None
 
 
 def fit(model: keras.Model, session: Session, training: Training) -> History:
@@ -62,7 +64,7 @@ def fit(model: keras.Model, session: Session, training: Training) -> History:
     best = []
     if training.keep_best:
         start = model.evaluate(validation, verbose=0, return_dict=True)
-        best = [KeepBest(session.task.quality, start)]
+        best = [KeepBest(session.task.quality, start, training.patience)]
     with session.progress.bar(training.name, batches) as bar:
         resume = [callbacks.Resume(session.checkpoints(training.name), train)] if session.checkpoints else []
         watchers = [
@@ -71,6 +73,8 @@ def fit(model: keras.Model, session: Session, training: Training) -> History:
             *best,
             callbacks.TrainingMonitor(),
             *ramping,
+            *_curves(session, training.name),
+            *session.callbacks,
             BatchProgress(bar, session.task.progress_text),
         ]
         try:
@@ -87,6 +91,11 @@ def fit(model: keras.Model, session: Session, training: Training) -> History:
                 keep.restore()
             raise
     return history
+
+
+def _curves(session: Session, name: str) -> list[keras.callbacks.Callback]:
+    """What writes the curves of a stage for TensorBoard, if they are asked for."""
+    return [keras.callbacks.TensorBoard(str(session.logs(name)), write_graph=False)] if session.logs else []
 
 
 def compiled(model: keras.Model, session: Session, optimizer: Any) -> keras.Model:
