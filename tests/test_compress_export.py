@@ -1,6 +1,7 @@
 """export, TFLiteModel and compare: files that were checked, errors that are named, nothing half-written."""
 
 import json
+import re
 import zipfile
 import zlib
 
@@ -696,3 +697,31 @@ def test_models_of_video_are_exported_without_pooling_over_three_dimensions(tmp_
     np.testing.assert_allclose(file.predict(data), model.predict(data, verbose=0), atol=1e-5)
     file = export(model, tmp_path / "m.tflite", "int8", data)
     assert "CONV_3D" in file.inspect().float_operations
+
+
+def test_targets_have_the_operations_of_the_file_or_those_are_named(tmp_path, caplog):
+    inputs = keras.Input((8, 8, 3))
+    usual = L.Dense(2)(L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu")(inputs)))
+    data = RNG.normal(size=(8, 8, 8, 3)).astype("float32")
+    names = ["a cat", 'dog? "é"\\']
+    path = tmp_path / "2 nets.tflite"
+    file = export(keras.Model(inputs, usual), path, "int8", data, class_names=names, target="tflm")
+    source = path.with_suffix(".cc").read_text()
+    array = bytes(int(byte, 16) for byte in re.findall(r"0x(\w\w)", source))
+    assert array == file.content and f"_2_nets_length = {len(array)};" in source
+    assert r'_2_nets_labels[] = {"a cat", "dog\077 \042\303\251\042\134"};' in source
+    assert "extern const char* const _2_nets_labels[2];" in path.with_suffix(".h").read_text()
+    sorted_ = keras.Model(inputs, keras.ops.cumsum(keras.ops.sort(usual), axis=-1))
+    with pytest.raises(ValueError, match=r"TensorFlow Lite Micro does not compute: \{'TOPK_V2': 1"):
+        export(sorted_, tmp_path / "m.tflite", target="tflm")
+    assert not (tmp_path / "m.tflite").exists()
+    export(
+        keras.Model(inputs, L.Activation("gelu")(usual)),
+        tmp_path / "m.tflite",
+        "int8",
+        data,
+        target="edgetpu",
+    )
+    assert "the Edge TPU does not compute: {'GELU': 1" in caplog.text
+    with pytest.raises(ValueError, match="'int8' with target='edgetpu'"):
+        export(sorted_, tmp_path / "m.tflite", target="edgetpu")

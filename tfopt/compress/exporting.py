@@ -13,6 +13,7 @@ import numpy as np
 from tfopt._checks import check_choice, check_integer, message
 from tfopt._keras_internals import every_layer, nodes
 from tfopt.compress._agreement import agreements
+from tfopt.compress._c_source import write_source
 from tfopt.compress._check_data import drawn, warn_of_scale
 from tfopt.compress._convert import Form, converted
 from tfopt.compress._device_forms import device_forms
@@ -20,8 +21,10 @@ from tfopt.compress._labels import check_class_names, store_labels
 from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
 from tfopt.compress._probe import CHILD
 from tfopt.compress._representative import first_inputs, samples
+from tfopt.compress._targets import check_operations, check_options
 from tfopt.compress.equalization import equalize
 from tfopt.compress.equalization.unevenness import is_uneven
+from tfopt.compress.inspection import Inspection
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.tflite_model import TFLiteModel
 
@@ -44,6 +47,7 @@ def export(
     batch_size: int | None = 1,
     output_type: str = "float32",
     sparse: bool = False,
+    target: str | None = None,
 ) -> TFLiteModel:
     """Writes a .tflite file and returns it opened, after it ran and agreed with the model.
 
@@ -76,6 +80,10 @@ def export(
         output_type: What an int8 file returns: "float32", "int8" or "uint8".
         sparse: Store a pruned model without its zeros: 80 % of them save two thirds of the file, at the
             same speed. For None and "float16" only: int8 files made so are refused by the interpreters.
+        target: Where the file shall run: "tflm" (microcontrollers), "edgetpu" or "gpu". Its operations are
+            compared with those that the target has: what TensorFlow Lite Micro lacks is an error, what the
+            others leave to the processor a warning. For "tflm" the file is written as C++ source as well,
+            `.cc` and `.h` beside it.
 
     Raises:
         TypeError: If `model` is no Keras 3 model or the data has a form that is not known.
@@ -86,6 +94,7 @@ def export(
         >>> tfopt.compress.export(model, "flowers.tflite", "int8", train, class_names=names)
     """
     form = _form(quantization, input_type, output_type, batch_size, sparse)
+    check_options(target, quantization, batch_size)
     model = check_model(model)
     CHILD.start()  # imports the interpreter during the conversion
     if not nodes(model):
@@ -112,9 +121,13 @@ def export(
         candidate.write_bytes(content)
         if class_names is not None:
             store_labels(candidate, portable.outputs, class_names)
-        _verify(TFLiteModel(candidate), portable, checked, expected, quantization)
+        contents = _verify(TFLiteModel(candidate), portable, checked, expected, quantization)
+        check_operations(target, contents, path.name)
         os.replace(candidate, path)
-    return TFLiteModel(path)
+    file = TFLiteModel(path)
+    if target == "tflm":
+        write_source(path, file.content, class_names)
+    return file
 
 
 def _form(
@@ -226,8 +239,11 @@ def _verify(
     inputs: list[np.ndarray],
     expected: list[np.ndarray],
     quantization: str | None,
-) -> None:
-    """Runs the file on a few inputs: refuses it if it fails, warns if it does not do what the model does."""
+) -> Inspection:
+    """Runs the file on a few inputs: refuses it if it fails, warns if it does not do what the model does.
+
+    Returns what the file contains.
+    """
     received, contents = file.run(inputs), file.inspect()
     if not all(np.isfinite(output).all() for output in received):
         raise ValueError("The file computes NaN or infinity: it was not written.")
@@ -239,7 +255,7 @@ def _verify(
         _logger.info("%s, %r agrees with the model to %.1f dB", file.path.name, output.name, output.decibels)
     bad = [output for output in found if not output.is_good]
     if not bad:
-        return
+        return contents
     text = f"{file.path.name}: " + "; ".join(output.sentence() for output in bad)
     text += f", on {len(inputs[0])} inputs"
     if quantization in (None, "float16"):
@@ -255,3 +271,4 @@ def _verify(
             "Train longer, leave layers in float with `skip=`, or give `representative_data` to check with."
         )
     _logger.warning("%s. %s", text, advice)
+    return contents
