@@ -152,6 +152,10 @@ def test_features_that_hardly_vary_are_told_before_the_head_is_fitted():
     with pytest.raises(ValueError, match="not finite"):
         linear_head.check_features(features * np.nan)
     linear_head.check_features(features * 1e7)
+    model = network(L.Rescaling(1e-12), L.GlobalAveragePooling2D())
+    with pytest.raises(ValueError, match="vary between images.*weights=None"):
+        starting.starting_model(session(model=model))
+    starting.starting_model(session(model=model, weights=None))
 
 
 def test_options_that_a_model_of_your_own_decides_are_refused():
@@ -245,3 +249,13 @@ def test_finetune_learns_several_labels_and_numbers(task, tmp_path):
     measure, chance, _ = file.task.chance(truth)
     assert file.task.measures(truth, file.predict(pixels))[measure] > chance + 0.2
     assert result.report_path.exists()
+
+
+def test_what_int8_cannot_do_is_said_before_anything_trains(tmp_path, monkeypatch):
+    def refuse(model, **_):
+        raise ValueError(f"no int8 rule for {model.name}")
+
+    monkeypatch.setattr(tfopt.compress, "quantize_aware", refuse)
+    with pytest.raises(ValueError, match="no int8 rule"):
+        tfopt.finetune(digits(), model=network(L.Flatten()), output=str(tmp_path / "run"), progress=QUIET)
+    assert not (tmp_path / "run").exists()

@@ -5,14 +5,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfopt import models, tasks
+from tfopt import compress, models, tasks
 from tfopt._checks import message
 from tfopt._keras_internals import nodes
 from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._graph import Graph
 from tfopt.recipes.input_scale import MEANINGS, find_scale, flat, scaled
 from tfopt.recipes.session import Session
-from tfopt.recipes.stages.linear_head import find_head, probe_score
+from tfopt.recipes.stages.linear_head import ADVICE, find_head, probe_score
 
 LEAST_GAIN = 0.1  # of the way from chance to perfect that a trained model must have gone
 TRIED_BATCHES = 16
@@ -79,7 +79,7 @@ def trainable(model: keras.Model, session: Session) -> keras.Model:
     A head with as many outputs as the task needs stays; a missing one is added, another one replaced.
 
     Raises:
-        ValueError: If it is a subclassed model, which cannot be copied.
+        ValueError: If it is a subclassed model, which cannot be copied, or its features say nothing.
     """
     if not nodes(model):
         fix = "Build it from `keras.Input` on, and train it with Keras's `fit` otherwise."
@@ -91,8 +91,20 @@ def trainable(model: keras.Model, session: Session) -> keras.Model:
     scale: str = session.config.input_scale
     if scale == "auto" and session.config.pretrained and find_head(body) is not None:
         scale, scores = find_scale(body, lambda candidate: probe_score(candidate, session))
+        if not np.isfinite(scores[scale]):
+            raise ValueError(f"The features of `model` must be finite and vary between images. {ADVICE}")
         tell_scale(session, scale, scores, f"{session.task.decisive} of a linear probe")
     return scaled(body, "pixels" if scale == "auto" else scale)
+
+
+def check_quantizes(model: keras.Model, quantization: str | None) -> None:
+    """Refuses before anything trains what quantization-aware training would refuse after it.
+
+    Raises:
+        ValueError: If a layer cannot be copied or has a form that int8 does not have.
+    """
+    if quantization == "int8":
+        compress.quantize_aware(model, input_range=(0, 255))
 
 
 def tell_scale(session: Session, scale: str, scores: dict[str, float], measure: str) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tfopt._checks import check_choice, message
 from tfopt.data import ImageDataset
+from tfopt.models._architectures import MOBILENETS
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.finetuning import finetune
 from tfopt.recipes.progress import ConsoleProgress
@@ -47,7 +48,7 @@ def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
     }
     if resolved.pretrained:
         space["unfreeze"] = [0.25, 0.5, 1.0]
-    elif isinstance(config.model, str) and config.model != "squeezenet":
+    elif resolved.model in MOBILENETS:
         space["alpha"] = [0.25, 0.35, 0.5]
     default = FinetuneConfig()
     space = {

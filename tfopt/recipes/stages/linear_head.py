@@ -18,6 +18,11 @@ PENALTY = 0.02  # of the squared weights, for features of unit variance
 MOST_ITERATIONS = 100
 PROBE_BATCHES = 8
 LEAST_SPREAD = 1e-5  # of the most varied feature; that of a network with weights is above 0.01
+ADVICE = (
+    "Its weights were not loaded, or it was trained on pixels of another scale. Load its weights before, "
+    "name the scale by input_scale (--input-scale), or train all layers from random weights: weights=None "
+    "(--weights none)."
+)
 
 Examples = tuple[np.ndarray, np.ndarray]
 Loss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
@@ -102,9 +107,7 @@ def check_features(features: np.ndarray) -> None:
     if hardly_vary(features):
         raise ValueError(
             "The features of `model` must vary between images. Received: features whose standard deviation "
-            f"is at most {features.std(axis=0).max():.1g}. Its weights were not loaded, or it was trained on "
-            "pixels of another scale. Load its weights before, name the scale by input_scale "
-            "(--input-scale), or train all layers from random weights: weights=None (--weights none)."
+            f"is at most {features.std(axis=0).max():.1g}. {ADVICE}"
         )
 
 
