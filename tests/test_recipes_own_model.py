@@ -3,13 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
 import tfopt
 from tfopt.recipes import own_model, starting
-from tfopt.recipes.input_scale import SCALES, find_scale, flat, scaled, scales_itself
+from tfopt.recipes.input_scale import find_scale, flat, scaled, scales_itself
 from tfopt.recipes.lr_find import second_stage
+from tfopt.recipes.pixel_scales import SCALES
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.session import Session
 from tfopt.recipes.stages import linear_head
@@ -152,7 +154,7 @@ def test_features_that_hardly_vary_are_told_before_the_head_is_fitted():
     with pytest.raises(ValueError, match="not finite"):
         linear_head.check_features(features * np.nan)
     linear_head.check_features(features * 1e7)
-    model = network(L.Rescaling(1e-12), L.GlobalAveragePooling2D())
+    model = network(L.GlobalAveragePooling2D(), first=[L.Rescaling(1e-12)])
     with pytest.raises(ValueError, match="vary between images.*weights=None"):
         starting.starting_model(session(model=model))
     starting.starting_model(session(model=model, weights=None))
@@ -222,6 +224,31 @@ def test_lr_find_measures_the_second_stage_itself():
     assert [group.learning_rate_multiplier for group in stage.optimizer.groups][-1] == 1.0
 
 
+def test_evaluate_finds_the_scale_and_predict_takes_it(tmp_path, caplog):
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Dense(2, name="head")(L.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, x)
+    model.get_layer("head").set_weights([np.array([[0, 1], [0, 0], [0, 0]]), np.array([0.5, 0])])
+    model.save(tmp_path / "bright.keras")
+    levels = np.array([20, 60, 100, 160, 200, 250] * 4)
+    images = np.ones((24, 8, 8, 3), "uint8") * levels[:, None, None, None].astype("uint8")
+    data = {"train": (images, (levels > 127).astype(int)), "test": (images, (levels > 127).astype(int))}
+    options = {"class_names": ["0", "1"]}
+    found = tfopt.recipes.evaluate(tmp_path / "bright.keras", data, **options)
+    assert found.measures["accuracy"] == 1.0 and "scaled to [0, 1]" in caplog.text
+    given = tfopt.recipes.evaluate(tmp_path / "bright.keras", data, **options, input_scale="pixels")
+    assert given.measures["accuracy"] == 0.5
+    Image.fromarray(images[1]).save(tmp_path / "dark.png")
+    for scale, answer in (("unit", "0"), ("pixels", "1")):
+        predictions = tfopt.recipes.predict(
+            tmp_path / "bright.keras", tmp_path / "dark.png", **options, input_scale=scale
+        )
+        assert predictions[0].classes[0][0] == answer
+    caplog.clear()
+    tfopt.recipes.predict(tmp_path / "bright.keras", tmp_path / "dark.png", **options)
+    assert "--input-scale" in caplog.text, "a guess is told"
+
+
 QUIET = ConsoleProgress(Console(quiet=True))
 
 
@@ -257,5 +284,6 @@ def test_what_int8_cannot_do_is_said_before_anything_trains(tmp_path, monkeypatc
 
     monkeypatch.setattr(tfopt.compress, "quantize_aware", refuse)
     with pytest.raises(ValueError, match="no int8 rule"):
-        tfopt.finetune(digits(), model=network(L.Flatten()), output=str(tmp_path / "run"), progress=QUIET)
+        model = network(L.Flatten(), first=[L.Rescaling(1 / 255)])
+        tfopt.finetune(digits(), model=model, output=str(tmp_path / "run"), progress=QUIET)
     assert not (tmp_path / "run").exists()

@@ -5,6 +5,7 @@ from typing import Any
 
 from tfopt.cli._arguments import DATA_HELP, names_file
 from tfopt.cli._streams import show
+from tfopt.recipes.pixel_scales import SCALES
 
 _SPLITS = ("auto", "all", "train", "validation", "test")
 
@@ -49,6 +50,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="FILE",
         help="one name on each line, for a model that holds no names, in the order of its outputs",
     )
+    images.add_argument(
+        "--input-scale",
+        default="auto",
+        choices=("auto", *SCALES),
+        help="scale of the pixels that a Keras model was trained on: pixels is [0, 255], unit [0, 1], signed "
+        "[-1, 1], imagenet ImageNet's mean and deviation. auto: the best one, which is told. Default: auto.",
+    )
     results = command.add_argument_group("results")
     results.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command.set_defaults(run=run)
@@ -59,7 +67,7 @@ def run(parsed: argparse.Namespace) -> int:
     """Prints what the file reaches."""
     from tfopt.recipes.evaluating import evaluate
 
-    names = ("split", "seed", "on_bad_image", "class_names")
+    names = ("split", "seed", "on_bad_image", "class_names", "input_scale")
     found = evaluate(parsed.model, parsed.data, **{name: getattr(parsed, name) for name in names})
     if parsed.json:
         print(found.to_json())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfopt.cli._arguments import names_file, number
+from tfopt.recipes.pixel_scales import SCALES
 
 SOME_UNREADABLE = 3
 _FORMATS = ("csv", "jsonl")
@@ -52,6 +53,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="FILE",
         help="one name on each line, for a model that holds no names, in the order of its outputs",
     )
+    answer.add_argument(
+        "--input-scale",
+        default="auto",
+        choices=("auto", *SCALES),
+        help="scale of the pixels that a Keras model was trained on: pixels is [0, 255], unit [0, 1], signed "
+        "[-1, 1], imagenet ImageNet's mean and deviation. auto: [0, 255]. Default: auto.",
+    )
     results = command.add_argument_group("results")
     results.add_argument(
         "--output",
@@ -77,7 +85,8 @@ def run(parsed: argparse.Namespace) -> int:
     from tfopt.recipes.image_files import image_files
     from tfopt.recipes.predicting import answers
 
-    classifier = Classifier(parsed.model, class_names=parsed.class_names, threads=visible_cpus())
+    options = {"class_names": parsed.class_names, "input_scale": parsed.input_scale}
+    classifier = Classifier(parsed.model, threads=visible_cpus(), **options)
     top = min(parsed.top, classifier.task.outputs)
     paths = image_files(parsed.images, sys.stdin)
     count = unreadable = 0

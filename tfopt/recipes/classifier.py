@@ -8,6 +8,8 @@ from typing import Any, final
 
 import numpy as np
 
+from tfopt._checks import check_choice
+from tfopt.recipes.pixel_scales import SCALES
 from tfopt.recipes.stored_task import stored_task
 from tfopt.tasks import Classification, MultiLabel, Task
 
@@ -22,10 +24,13 @@ class Classifier:
         path: A `.keras`, `.h5` or `.tflite` file.
         class_names: Names of the outputs; None takes those that the file holds.
         threads: Threads of the interpreter of a `.tflite` file.
+        input_scale: Of the pixels that a Keras model was trained on, one of `pixel_scales.SCALES`; "auto" is
+            [0, 255] for files of tfopt and models that scale pixels themselves, else open.
 
     Attributes:
         model: The `keras.Model` or `TFLiteModel`.
         image_size: Height and width in pixels.
+        scales: What the scale of its pixels may be; several if nothing says which.
         stored_class_names: Names of the outputs, or None if neither the file nor the caller gives them.
 
     Raises:
@@ -35,8 +40,14 @@ class Classifier:
     """
 
     def __init__(
-        self, path: str | pathlib.Path, *, class_names: Sequence[str] | None = None, threads: int = 1
+        self,
+        path: str | pathlib.Path,
+        *,
+        class_names: Sequence[str] | None = None,
+        threads: int = 1,
+        input_scale: str = "auto",
     ) -> None:
+        check_choice("input_scale", input_scale, ("auto", *SCALES))
         self.path = pathlib.Path(path).expanduser()
         if not self.path.is_file():
             kinds = "a .keras, .h5 or .tflite file"
@@ -61,6 +72,7 @@ class Classifier:
             )
         self.image_size: tuple[int, int] = (int(shape[0]), int(shape[1]))
         self._task = _named(stored, class_names, sigmoid)
+        self.scales = (input_scale,) if input_scale != "auto" else _possible_scales(self.model, stored)
         self._gives_logits: bool | None = None
 
     @property
@@ -91,15 +103,20 @@ class Classifier:
         """
         return self.task.names
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def predict(self, images: np.ndarray, scale: str | None = None) -> np.ndarray:
         """Outputs `[examples, outputs]` of pixels `[examples, height, width, 3]` in [0, 255].
 
         Those of a classifier are probabilities, also where the model itself ends in logits.
 
+        Args:
+            images: Pixels in [0, 255].
+            scale: To which they are scaled for the model; None is the first of `scales`.
+
         Raises:
             ValueError: If the model has another number of outputs than names.
         """
-        outputs = np.asarray(self._predict(images.astype("float32")))
+        factor, offset = (np.asarray(value, "float32") for value in SCALES[scale or self.scales[0]])
+        outputs = np.asarray(self._predict(images.astype("float32") * factor + offset))
         if self._task is None:
             return outputs
         if isinstance(self._task, Classification) and outputs.ndim == 2:
@@ -136,6 +153,15 @@ class Classifier:
             return outputs
         powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _possible_scales(model: Any, stored: Task | None) -> tuple[str, ...]:
+    """The scales of pixels that a model may want: files that say what their outputs mean take [0, 255]."""
+    if stored is not None or not hasattr(model, "layers"):
+        return ("pixels",)
+    from tfopt.recipes.input_scale import scales_itself
+
+    return ("pixels",) if scales_itself(model) else tuple(SCALES)
 
 
 def _named(stored: Task | None, class_names: Sequence[str] | None, sigmoid: bool) -> Task | None:

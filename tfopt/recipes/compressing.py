@@ -97,7 +97,7 @@ def compress(
     described = {**told, "data": None}  # a folder may be moved
     same = identity(described, session.stored, [path])
     with RunFolder(config.output, same, config.overwrite, [path]) as folder:
-        session.tell_data()
+        session.progress.say(session.counts_text)
         run = Run(folder, session)
         small = run.through(stages_of(config, teacher), start)
         unfreeze(small)

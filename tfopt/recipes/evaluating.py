@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import logging
 import math
 import os
 import pathlib
@@ -22,8 +23,10 @@ from tfopt.data.loading import Examples, read_examples
 from tfopt.data.random_access import Files, RandomAccess, random_access_of
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.evaluation_tables import tables
+from tfopt.recipes.pixel_scales import MEANINGS
 from tfopt.tasks import Classification, Task
 
+_logger = logging.getLogger(__name__)
 SPLITS = ("auto", "all", "train", "validation", "test")
 _DRAWN = {"validation": 0.15, "test": 0.15}  # as `tfopt.data.load` draws splits that the data lacks
 _BATCH = 32
@@ -72,6 +75,7 @@ def evaluate(
     seed: int = 0,
     on_bad_image: str = "raise",
     class_names: Sequence[str] | None = None,
+    input_scale: str = "auto",
 ) -> Evaluation:
     """Measures a `.keras`, `.h5` or `.tflite` file on labeled images.
 
@@ -88,6 +92,9 @@ def evaluate(
         seed: Of the splits.
         on_bad_image: "raise" or "skip".
         class_names: Names of the outputs of a model that holds none, in their order.
+        input_scale: Scale of the pixels that a Keras model was trained on: "pixels" is [0, 255], "unit"
+            [0, 1], "signed" [-1, 1], "imagenet" ImageNet's mean and deviation. "auto": the one with the best
+            result, which is told, for a model that neither tfopt made nor scales pixels itself.
 
     Returns:
         An `Evaluation`.
@@ -102,18 +109,20 @@ def evaluate(
         0.962
     """
     _checks.check_choice("split", split, SPLITS)
-    classifier = Classifier(model, class_names=class_names)
+    classifier = Classifier(model, class_names=class_names, input_scale=input_scale)
     task = classifier.task
     if split == "auto":
         split = "all" if _is_split(source) else "test"
     data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image)
     places = _places(task, data)
     chosen = _chosen(data, split)
-    outputs, labels = [], []
+    labels: list[np.ndarray] = []
+    outputs: dict[str, list[np.ndarray]] = {scale: [] for scale in classifier.scales}
     for images, targets in itertools.chain.from_iterable(_batches(part, classifier) for part in chosen):
-        outputs.append(classifier.predict(images))
+        for scale, parts in outputs.items():
+            parts.append(classifier.predict(images, scale))
         labels.append(targets)
-    if not outputs:
+    if not labels:
         raise ValueError(_checks.message("split", "a split with images", split))
     truth = _relabeled(np.concatenate(labels), places, task)
     return Evaluation(
@@ -122,10 +131,22 @@ def evaluate(
         split=split,
         samples=len(truth),
         task=task.name,
-        measures=task.measures(truth, np.concatenate(outputs)),
+        measures=_best_scale(task, truth, outputs),
         bytes=classifier.path.stat().st_size,
         latency_ms=_latency(classifier),
     )
+
+
+def _best_scale(task: Task, truth: np.ndarray, outputs: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+    """The measures with the scale of pixels that fits best; it is told if there was a choice."""
+    measure, _, _ = task.chance(truth)
+    found = {scale: task.measures(truth, np.concatenate(parts)) for scale, parts in outputs.items()}
+    best = max(found, key=lambda scale: np.nan_to_num(found[scale][measure], nan=-np.inf))
+    if len(found) > 1:
+        tried = ", ".join(f"{MEANINGS[scale]} {each[measure]:.3f}" for scale, each in found.items())
+        text = "The model has no preprocessing inside; pixels were scaled to %s for it (%s: %s)."
+        _logger.warning(text + " Another scale: input_scale (--input-scale).", MEANINGS[best], measure, tried)
+    return found[best]
 
 
 def _is_split(source: Any) -> bool:

@@ -7,24 +7,8 @@ import keras
 
 from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._graph import Graph
+from tfopt.recipes.pixel_scales import SCALES
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB values in [0, 1]
-# Name -> scale and offset of pixels in [0, 255].
-SCALES: dict[str, tuple[Any, Any]] = {
-    "pixels": (1.0, 0.0),
-    "unit": (1 / 255, 0.0),
-    "signed": (1 / 127.5, -1.0),
-    "imagenet": (
-        [1 / (255 * deviation) for deviation in DEVIATION],
-        [-mean / deviation for mean, deviation in zip(MEAN, DEVIATION)],
-    ),
-}
-MEANINGS = {
-    "pixels": "[0, 255]",
-    "unit": "[0, 1]",
-    "signed": "[-1, 1]",
-    "imagenet": "ImageNet's mean and deviation",
-}
 # Layers that may stand in front of the preprocessing without being it, by the names of their classes.
 _NEUTRAL = ("InputLayer", "Identity", "Resizing", "CenterCrop", "ZeroPadding2D", "Random", "Dropout")
 

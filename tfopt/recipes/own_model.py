@@ -10,7 +10,8 @@ from tfopt._checks import message
 from tfopt._keras_internals import nodes
 from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._graph import Graph
-from tfopt.recipes.input_scale import MEANINGS, find_scale, flat, scaled
+from tfopt.recipes.input_scale import find_scale, flat, scaled
+from tfopt.recipes.pixel_scales import MEANINGS
 from tfopt.recipes.session import Session
 from tfopt.recipes.stages.linear_head import ADVICE, find_head, probe_score
 

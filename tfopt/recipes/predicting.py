@@ -1,6 +1,7 @@
 """`predict`: what is on these pictures?"""
 
 import itertools
+import logging
 import os
 import pathlib
 from collections import deque
@@ -16,6 +17,7 @@ from tfopt.data.decode import BadImageError, decode
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.image_files import image_files
 
+_logger = logging.getLogger(__name__)
 _BATCHES_AHEAD = 2  # of images that are decoded while the model computes
 
 
@@ -40,6 +42,7 @@ def predict(
     top: int = 3,
     threshold: float | None = None,
     class_names: Sequence[str] | None = None,
+    input_scale: str = "auto",
     on_bad_image: str = "raise",
     batch_size: int = 32,
 ) -> list[Prediction]:
@@ -54,6 +57,7 @@ def predict(
         threshold: Only classes with at least this probability, in [0, 1]; perhaps none. None: any; of several
             labels per image those from one half on.
         class_names: Names of the outputs of a model that holds none, in their order.
+        input_scale: As in `evaluate`, which can find it. "auto": [0, 255], with a warning if that is a guess.
         on_bad_image: "raise" stops at a file that is no image, "skip" gives a `Prediction` with `error`.
         batch_size: Images at a time, >= 1.
 
@@ -71,7 +75,7 @@ def predict(
     if threshold is not None:
         _checks.check_number("threshold", threshold, minimum=0, maximum=1)
     _checks.check_choice("on_bad_image", on_bad_image, ("raise", "skip"))
-    classifier = Classifier(model, class_names=class_names, threads=visible_cpus())
+    classifier = Classifier(model, class_names=class_names, threads=visible_cpus(), input_scale=input_scale)
     paths = [images] if isinstance(images, str | os.PathLike) else images
     found = list(answers(classifier, image_files(paths), top, threshold, batch_size=batch_size))
     if not found:
@@ -92,6 +96,12 @@ def answers(
 ) -> Iterator[Prediction]:
     """Answers one after the other, with few images in memory: for any number of files."""
     task = classifier.task
+    if len(classifier.scales) > 1:
+        _logger.warning(
+            "%s has no preprocessing inside; its pixels are taken in [0, 255]. If it was trained on another "
+            "scale, which `tfopt evaluate` finds, name it by input_scale (--input-scale).",
+            classifier.path.name,
+        )
     _checks.check_integer("batch_size", batch_size, minimum=1)
     for names, pixels in _batches(iter(paths), classifier.image_size, batch_size):
         read = [part for part in pixels if not isinstance(part, str)]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tfopt import data, distribute, tasks
 from tfopt._checks import message
+from tfopt.data.random_access import random_access_of
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
@@ -100,11 +101,6 @@ class Session:
     def counts_text(self) -> str:
         """How many images of how many classes, in one line."""
         return self.task.counts_text(self.images.example_counts)
-
-    def tell_data(self) -> None:
-        """Says how many images there are, and what was decided about them while they were loaded."""
-        for text in (self.counts_text, *self.stored.notes):
-            self.progress.say(text)
 
     @functools.cached_property
     def balanced(self) -> data.ImageDataset:
@@ -207,6 +203,8 @@ def task_of(images: data.ImageDataset) -> tasks.Task:
     """What the labels of the images mean."""
     stored: dict[str, Any] = {"task": images.task, "names": images.class_names}
     if images.task == "regression":
-        labels = np.concatenate([labels.numpy() for _, labels, *_ in images.train.batch(1024)])
+        source = random_access_of(images.train)  # else every image has to be read
+        numbers = images.train.map(lambda image, label, *_: label)
+        labels = np.stack(list(numbers.as_numpy_iterator())) if source is None else source.labels
         stored |= {"mean": labels.mean(axis=0), "deviation": np.maximum(labels.std(axis=0), 1e-6)}
     return tasks.make_task(stored)

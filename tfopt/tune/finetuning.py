@@ -81,6 +81,11 @@ def check_metrics(names: Iterable[str]) -> None:
 def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
     """The data with the validation split in place of the test split, which a search must not see."""
     images = load_images(data, config, needed=())
+    if images.task == "regression":
+        fix = "Search settings for numbers with `evaluate=` a function of your own."
+        raise ValueError(
+            message("data", "images with classes or labels, whose accuracy is searched", "numbers", fix)
+        )
     if images.validation is None:
         fix = "Load it with `validation_split` above 0."
         raise ValueError(message("data", "a data set with a validation split", images.class_counts, fix))
