@@ -166,6 +166,8 @@ def test_options_that_a_model_of_your_own_decides_are_refused():
         session(model=model, weights="imagenet")
     with pytest.raises(ValueError, match="`image_size` must be 'auto' or 16"):
         session(model=model, image_size=32)
+    with pytest.raises(FileNotFoundError, match="`model` must be a file"):
+        session(model="nosuch.keras")
     with pytest.raises(ValueError, match="one input of images"):
         session(model=keras.Sequential([keras.Input((7,)), L.Dense(2)]))
 
@@ -244,6 +246,10 @@ def test_evaluate_finds_the_scale_and_predict_takes_it(tmp_path, caplog):
             tmp_path / "bright.keras", tmp_path / "dark.png", **options, input_scale=scale
         )
         assert predictions[0].classes[0][0] == answer
+    (tmp_path / "table.csv").write_text("file,label\n" + "dark.png,0\nlight.png,1\n")
+    Image.fromarray(images[4]).save(tmp_path / "light.png")
+    table = tfopt.recipes.evaluate(tmp_path / "bright.keras", tmp_path / "table.csv", **options, split="all")
+    assert (table.samples, table.measures["accuracy"]) == (2, 1.0)
     caplog.clear()
     tfopt.recipes.predict(tmp_path / "bright.keras", tmp_path / "dark.png", **options)
     assert "--input-scale" in caplog.text, "a guess is told"

@@ -14,6 +14,12 @@ _OPTIONS = (
     "batch_size",
     "optimizer",
     "augment",
+    "unfreeze",
+    "label_smoothing",
+    "input_scale",
+    "task",
+    "image_column",
+    "label_column",
     "on_bad_image",
     "seed",
 )

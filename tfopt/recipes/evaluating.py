@@ -113,7 +113,7 @@ def evaluate(
     task = classifier.task
     if split == "auto":
         split = "all" if _is_split(source) else "test"
-    data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image)
+    data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image, task.name)
     places = _places(task, data)
     chosen = _chosen(data, split)
     labels: list[np.ndarray] = []
@@ -156,11 +156,11 @@ def _is_split(source: Any) -> bool:
     return split_of(os.path.basename(os.path.abspath(source))) is not None
 
 
-def _opened(source: Any, drawn: dict[str, float], seed: int, on_bad_image: str) -> Examples:
+def _opened(source: Any, drawn: dict[str, float], seed: int, on_bad_image: str, task: str) -> Examples:
     """The splits of the data; as datasets where TensorFlow has to read them."""
     if not isinstance(source, ImageDataset):
         shares = {"validation": 0.0, "test": 0.0} | drawn
-        found = read_examples(source, shares, seed, on_bad_image)
+        found = read_examples(source, shares, seed, on_bad_image, task=task)
         if isinstance(found, Examples):
             return found
         source = found

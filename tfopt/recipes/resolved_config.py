@@ -1,6 +1,7 @@
 """What the options of `finetune` come to for one data set: nothing is left to choose."""
 
 import dataclasses
+import pathlib
 from typing import TYPE_CHECKING, Any, Union, final
 
 from tfopt._checks import message
@@ -105,10 +106,15 @@ def fixed_size(model: Any) -> tuple[int, int] | None:
     """Height and width that a `keras.Model` or the model of a file takes; None if it leaves them open.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If it does not take images.
     """
     from tfopt import models
 
+    if isinstance(model, str) and not pathlib.Path(model).exists():
+        raise FileNotFoundError(
+            f"`model` must be a file or the name of a network. Received: model={model!r}."
+        )
     loaded = models.load(model) if isinstance(model, str) else model
     shape = tuple(getattr(loaded, "input_shape", None) or ())
     if len(shape) != 4 or shape[3] not in (1, 3, None):
