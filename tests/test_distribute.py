@@ -141,7 +141,7 @@ def test_settings_hold_in_a_fresh_process():
         "tfopt.distribute.make_strategy('cpu', threads=2)\n"  # the number that it has
         "print(before, have_started())"
     )
-    output = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120)
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=600)
     assert output.splitlines() == [
         "MirroredStrategy, 3 replicas on CPU:0, CPU:1, CPU:2, float32, 2 threads 2",
         "False True",
