@@ -8,12 +8,21 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import keras
 import pytest
 import tensorflow as tf
+import versions
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 import tfopt  # registers every serialisable class
 from tfopt.distribute import multiworker, replicas
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the tests that `make test-versions` runs on every combination of versions."""
+    for item in items:
+        if versions.is_marked(item.path.name, item.name):
+            item.add_marker(pytest.mark.versions)
 
 
 @pytest.fixture(autouse=True)
