@@ -5,13 +5,16 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help install demo test test-parity test-all lint bench clean
+.PHONY: help install demo test test-parity test-versions test-all lint docs release-check bench clean
 
 help:
 	@echo "make demo       the main job on real embedded data, ending in runs/demo/report.html"
 	@echo "make test       the test suite (at most 20 minutes on 2 cores)"
 	@echo "make test-all   the full numbers: every model, kill point and fuzzed file"
 	@echo "make test-parity  second opinions on the optimizers (installs torch and others)"
+	@echo "make test-versions  the tests marked 'versions' and one run on each row of docs/versions.md"
+	@echo "make docs       the site, strictly and offline, in site/"
+	@echo "make release-check  build the archives and check that they are complete"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      every benchmark, with a table at the end"
 
@@ -39,6 +42,20 @@ test-parity: $(STAMP)
 	.venv-parity/bin/pip install -q numpy pytest optax torch pytorch_optimizer timm schedulefree
 	cd tests && ../.venv-parity/bin/python -m pytest --noconftest -c /dev/null --rootdir . -p no:cacheprovider -q test_parity.py
 
+test-versions:
+	$(PYTHON) tests/versions.py $(ROWS)
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+release-check: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/archives.py dist $(BIN)/python
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,4 +65,4 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info runs
+	rm -rf $(VENV) .versions build dist site *.egg-info runs

@@ -154,3 +154,12 @@ def test_names_that_only_some_keras_versions_have_stay_in_the_gateway(path):
     """`MultiOptimizer` came with Keras 3.15: an attribute error on Colab."""
     used = [ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)]
     assert "keras.optimizers.MultiOptimizer" not in used, f"{path}: use _keras_internals.is_multi_optimizer"
+
+
+def test_the_page_on_architecture_shows_the_levels_of_the_code():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    shown = page.partition("<!-- levels -->")[2].partition("<!-- end of levels -->")[0]
+    lines = [line.split()[1:] for line in shown.splitlines() if line[:2].strip().isdigit()]
+    assert lines == [sorted(names) for names in LEVELS]
+    there = {part(path) for path in FILES}
+    assert there == {name for line in lines for name in line}

@@ -129,6 +129,7 @@ def test_a_package_that_lacks_another_names_that_one(tmp_path, monkeypatch):
 GATEWAYS = {
     "_keras_internals.py": "Keras: trainer, layers, optimizers",
     "_tflite_internals.py": "TensorFlow Lite: schema, converter errors, operations of an interpreter",
+    "compress/_probe_child.py": "TensorFlow's interpreter, in a process that imports nothing of tfopt",
     "distribute/multiworker.py": "Keras's trainer on several workers, which it patches",
     "distribute/replicas.py": "two methods of Keras, which it patches",
     "distribute/sharding.py": "the cardinality of a distributed dataset",
@@ -260,3 +261,33 @@ def test_locks_use_the_calls_of_windows(tmp_path, monkeypatch):
         _locks.lock(file.fileno(), wait=False)
         with pytest.raises(BlockingIOError):
             _locks.lock(file.fileno(), wait=False)
+
+
+# Where pickle is used, and why nobody else can write what is read.
+PICKLES = {
+    "distribute/spawning.py": "between a process and the children that it starts, in a folder of its own",
+    "tune/_child.py": "between a process and the children that it starts, in a folder of its own",
+    "tune/subject.py": "between a process and the children that it starts, in a folder of its own",
+    "models/_torch_file.py": "an unpickler that knows four names and refuses every other",
+}
+
+
+def test_no_file_of_others_is_read_in_a_way_that_runs_code():
+    """Models load with Keras's safe mode, arrays without pickle."""
+    for path in FILES:
+        name = path.relative_to(ROOT / "tfopt").as_posix()
+        for node in nodes(path):
+            if isinstance(node, ast.keyword):
+                assert node.arg != "allow_pickle" or node.value.value is False, name
+                assert node.arg != "safe_mode" or getattr(node.value, "value", True) is not False, name
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+                assert not modules & {"pickle", "dill", "joblib", "marshal", "shelve"} or name in PICKLES, (
+                    name
+                )
+
+
+def test_the_version_stands_in_one_place():
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "tfopt" / "__init__.py").read_text())[1]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert "version = attr: tfopt.__version__" in (ROOT / "setup.cfg").read_text()

@@ -1,0 +1,79 @@
+"""`make release-check`: the archives in a folder are complete, and the tests in the source archive are found.
+
+python tests/archives.py dist PYTHON, where PYTHON has the requirements of tfopt's tests.
+"""
+
+import email
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+IN_WHEEL = (
+    "tfopt/py.typed",
+    "tfopt/report/page.html",
+    "tfopt/report/style.css",
+    r"tfopt-[\d.]+\.dist-info/(licenses/)?LICENSE",
+    r"tfopt-[\d.]+\.dist-info/entry_points\.txt",
+)
+IN_SOURCES = (
+    "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "tests/conftest.py",
+    "docs/finetune.md",
+    "Makefile",
+)
+
+
+def lacking(names: list[str], patterns: tuple[str, ...]) -> list[str]:
+    """The patterns that fit no name."""
+    return [each for each in patterns if not any(re.fullmatch(each, name) for name in names)]
+
+
+def relative_links(markdown: str) -> list[str]:
+    """Links and pictures that lead nowhere on the page of an index."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", markdown) + re.findall(r'(?:src|href)="([^"]+)"', markdown)
+    return [target for target in targets if not re.match(r"https?://|#|mailto:", target)]
+
+
+def collected(sources: pathlib.Path, python: str) -> int:
+    """How many tests pytest finds in unpacked sources, with the package that lies there."""
+    command = [python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
+    environment = {**os.environ, "PYTHONPATH": str(sources)}
+    done = subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True)
+    found = re.search(r"^(\d+)(?:/\d+)? tests collected", done.stdout, re.MULTILINE)
+    if done.returncode or found is None:
+        raise SystemExit(f"the tests of the source archive cannot be collected:\n{done.stdout[-3000:]}")
+    return int(found[1])
+
+
+def main(folder: str, python: str) -> None:
+    """Checks the one wheel and the one source archive in a folder."""
+    (wheel,), (sources,) = (list(pathlib.Path(folder).glob(form)) for form in ("*.whl", "*.tar.gz"))
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        message = email.message_from_bytes(archive.read(metadata))
+    problems = [f"the wheel lacks {name}" for name in lacking(names, IN_WHEEL)]
+    problems += [f"README.md has the relative link {link}" for link in relative_links(message.get_payload())]
+    for field in ("Author", "Keywords", "Classifier", "Requires-Python", "License"):
+        problems += [] if message.get(field) or message.get(f"{field}-Expression") else [f"no {field}"]
+    with tempfile.TemporaryDirectory() as place:
+        with tarfile.open(sources) as archive:
+            archive.extractall(place, filter="data")
+        (root,) = pathlib.Path(place).iterdir()
+        names = [path.relative_to(root).as_posix() for path in root.rglob("*")]
+        problems += [f"the source archive lacks {name}" for name in lacking(names, IN_SOURCES)]
+        number = collected(root, python)
+    if problems:
+        raise SystemExit("\n".join(problems))
+    print(f"{wheel.name} and {sources.name} are complete; {number} tests are found in the sources")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], os.path.abspath(sys.argv[2]))
