@@ -39,7 +39,7 @@ class Answers:
 
 def answers(predict: Callable[[np.ndarray], np.ndarray], batches: Batches, classes: int) -> Answers:
     """Runs a model once over (images, integer classes)."""
-    confusion = np.zeros((classes, classes), np.int64)
+    confusion: np.ndarray = np.zeros((classes, classes), np.int64)
     surest: list[tuple[float, int, WrongAnswer]] = []
     start = 0
     for images, labels in batches:
@@ -69,7 +69,7 @@ def pictured(
         mistakes: The surest first.
         name: Gives the file of an image by its number in the split, or "".
     """
-    pixels = [wrong.image.astype("uint8") for wrong in mistakes]
+    pixels: list[np.ndarray] = [wrong.image.astype("uint8") for wrong in mistakes]
     overlays: list[np.ndarray | None] = [None] * len(mistakes)
     explained = mistakes[:EXPLAINED]
     if model is not None and explained:

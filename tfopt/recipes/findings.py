@@ -18,7 +18,7 @@ from tfopt.compress import Comparison, TFLiteModel
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
 from tfopt.recipes.run_folder import StageRecord
-from tfopt.recipes.session import Session
+from tfopt.recipes.session import Session, image_counts
 from tfopt.tasks import Classification
 
 SAMPLES = 24
@@ -72,7 +72,8 @@ def write_report(
             "Confusion", lambda: examination.answers(file.predict, test_batches(setting), classes), None
         )
     measured: str = "" if one_class else attempt("Measures", lambda: measures_text(setting, file), "")
-    samples = attempt("Data", lambda: augmented_samples(setting), (None, None))
+    nothing: tuple[Any, Any] = (None, None)
+    samples = attempt("Data", lambda: augmented_samples(setting), nothing)
     skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(
         title=title or f"Fine-tuning {model.name}",
@@ -171,7 +172,7 @@ def mistakes(
 
 def embedding(setting: Session, model: keras.Model) -> report.Embedding | None:
     """The test images as points in the plane, colored by their classes."""
-    count = setting.images.example_counts["test"]
+    count = image_counts(setting.images)["test"]
     if count < FEWEST_EMBEDDED or setting.task.name != Classification.name:
         return None
     return report.embed_batches(model, test_batches(setting), count)

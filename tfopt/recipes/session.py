@@ -100,7 +100,7 @@ class Session:
     @property
     def counts_text(self) -> str:
         """How many images of how many classes, in one line."""
-        return self.task.counts_text(self.images.example_counts)
+        return self.task.counts_text(image_counts(self.images))
 
     @functools.cached_property
     def balanced(self) -> data.ImageDataset:
@@ -192,6 +192,13 @@ def size_of(images: data.ImageDataset) -> tuple[int, int] | None:
     """Height and width of the images if they all share it, else None."""
     height, width = images.train.element_spec[0].shape[:2]
     return None if height is None or width is None else (height, width)
+
+
+def image_counts(images: data.ImageDataset) -> dict[str, int]:
+    """The number of images in each split, known also where a dataset cannot say its length."""
+    if images.task == "classification":
+        return {name: sum(counts) for name, counts in images.class_counts.items()}
+    return images.example_counts
 
 
 def source_of(source: Any) -> Any:

@@ -14,7 +14,7 @@ from tfopt.distribute.cluster import read_cluster
 from tfopt.distribute.precision import fast_policy
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.lr_find import second_stage
-from tfopt.recipes.session import Session, load_images, size_of
+from tfopt.recipes.session import Session, image_counts, load_images, size_of
 from tfopt.recipes.starting import starting_model
 from tfopt.tune.faster import FasterTraining
 from tfopt.tune.throughput import default_space, tune_throughput
@@ -97,7 +97,7 @@ def _facts(data: Any, config: FinetuneConfig) -> tuple[int, int] | Exception:
         resolved = config.resolved(size_of(images))
     except Exception as error:
         return error
-    return -(-images.example_counts["train"] // config.batch_size), resolved.epochs
+    return -(-image_counts(images)["train"] // config.batch_size), resolved.epochs
 
 
 def _open_choices(config: FinetuneConfig, steps: int, with_threads: bool) -> dict[str, list[Any]]:

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from tfopt.compress._folding import folded
 from tfopt.recipes.progress import Bar
-from tfopt.recipes.session import Session
+from tfopt.recipes.session import Session, image_counts
 
 MOST_VIEWS = 8
 ENOUGH_EXAMPLES = 800  # augmented views of each image are made until there are about this many
@@ -123,7 +123,7 @@ def compute_features(
     batch = passes[0].element_spec[0]  # of any size: one trace
     extract = tf.function(lambda images: extractor(images, training=False), input_signature=[batch])
     if session.config.augment is not None:
-        examples = session.balanced.example_counts["train"]
+        examples = image_counts(session.balanced)["train"]
         views = int(np.clip(round(ENOUGH_EXAMPLES / examples), 1, MOST_VIEWS))
         passes += [session.training(shuffle=False)] * views  # each pass is the next epoch, varied anew
     found = []
