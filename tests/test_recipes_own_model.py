@@ -170,6 +170,8 @@ def test_options_that_a_model_of_your_own_decides_are_refused():
         session(model="nosuch.keras")
     with pytest.raises(ValueError, match="one input of images"):
         session(model=keras.Sequential([keras.Input((7,)), L.Dense(2)]))
+    with pytest.raises(ValueError, match="one output"):
+        session(model=keras.Model(model.input, [model.output, model.output]))
 
 
 def test_gray_and_open_inputs_are_made_to_take_color_images_of_one_size():
@@ -253,6 +255,54 @@ def test_evaluate_finds_the_scale_and_predict_takes_it(tmp_path, caplog):
     caplog.clear()
     tfopt.recipes.predict(tmp_path / "bright.keras", tmp_path / "dark.png", **options)
     assert "--input-scale" in caplog.text, "a guess is told"
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Forgetful(L.Layer):
+    """Multiplies by a number that its config does not hold."""
+
+    def __init__(self, factor=1.0, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class Unregistered(L.Layer):
+    """Keras saves it and cannot load it."""
+
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize(
+    "layer, word",
+    [
+        (L.Lambda(lambda x: x / 255), "can save and load again"),
+        (Unregistered(), "can save and load again"),
+        (Forgetful(0.01), "computes the same"),
+    ],
+    ids=["lambda", "unregistered", "forgetful"],
+)
+def test_a_model_that_stages_could_not_keep_is_refused(layer, word):
+    model = network(L.GlobalAveragePooling2D(), first=[layer])
+    with pytest.raises(ValueError, match=f"{word}.*get_config"):
+        own_model.check_survives(model, None)
+    if isinstance(layer, Forgetful):
+        with pytest.raises(ValueError, match=word):
+            starting.starting_model(session(model=model))
+
+
+def test_added_layers_get_names_that_are_free():
+    head = L.Dense(3, name="probabilities")
+    named = network(L.GlobalAveragePooling2D(name="features"), L.Dense(9, "relu", name="logits"), head)
+    changed = own_model.with_activation(named, THREE)
+    assert changed.layers[-1].name == "probabilities_1"
+    assert own_model.with_head(named, Classification("abcd"), 0.1).output_shape == (None, 4)
 
 
 QUIET = ConsoleProgress(Console(quiet=True))

@@ -92,7 +92,7 @@ def compress(
     scale = own_model.trained_scale(given, session)
     start = partial(_loaded, path, session, scale)
     teacher = start()
-    own_model.check_quantizes(teacher, config.quantization)
+    own_model.check_survives(teacher, config.quantization)
     told = {"model": str(path), "data": session.stored.source, **dataclasses.asdict(config)}
     described = {**told, "data": None}  # a folder may be moved
     same = identity(described, session.stored, [path])

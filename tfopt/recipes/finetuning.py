@@ -15,7 +15,7 @@ from tfopt.recipes import stages
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.identity import identity
-from tfopt.recipes.own_model import check_quantizes
+from tfopt.recipes.own_model import check_survives
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.run import Run
@@ -94,7 +94,7 @@ def finetune(
     resolved, progress = session.config, session.progress
     start = starting_model(session)  # before `overwrite` deletes anything: weights may be missing or not fit
     if resolved.own_model:
-        check_quantizes(start, resolved.quantization)
+        check_survives(start, resolved.quantization)
     given = [resolved.model] if resolved.own_model else [resolved.weights]
     given = [each for each in given if each not in (None, "imagenet")]
     files = [each for each in given if isinstance(each, str)]

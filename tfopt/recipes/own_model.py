@@ -1,5 +1,6 @@
 """Somebody else's model, made fit for the recipes: from pixels in [0, 255] to what the task answers."""
 
+import tempfile
 from typing import Any
 
 import keras
@@ -17,6 +18,11 @@ from tfopt.recipes.stages.linear_head import ADVICE, find_head, probe_score
 
 LEAST_GAIN = 0.1  # of the way from chance to perfect that a trained model must have gone
 TRIED_BATCHES = 16
+OPEN_SIZE = 64  # pixels, for a try of a model that takes any size; divisible by the usual strides
+KEEPABLE = (
+    "Stages are kept in files. Give classes of your own a complete `get_config` and "
+    "`keras.saving.register_keras_serializable`, and take a layer such as `Rescaling` instead of a Lambda."
+)
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601), as Pillow converts
 
 
@@ -88,6 +94,7 @@ def trainable(model: keras.Model, session: Session) -> keras.Model:
             message("model", "a Functional or built Sequential model", type(model).__name__, fix)
         )
     copy = cloned(Graph(model), new_layer)
+    check_same(model, copy)
     body = with_head(with_size(copy, session.config.input_size), session.task, session.config.dropout)
     scale: str = session.config.input_scale
     if scale == "auto" and session.config.pretrained and find_head(body) is not None:
@@ -98,14 +105,38 @@ def trainable(model: keras.Model, session: Session) -> keras.Model:
     return scaled(body, "pixels" if scale == "auto" else scale)
 
 
-def check_quantizes(model: keras.Model, quantization: str | None) -> None:
-    """Refuses before anything trains what quantization-aware training would refuse after it.
+def check_survives(model: keras.Model, quantization: str | None) -> None:
+    """Refuses before anything trains what could not be saved, loaded or quantized after it.
 
     Raises:
-        ValueError: If a layer cannot be copied or has a form that int8 does not have.
+        ValueError: If Keras cannot load what it saves of the model, or it computes something else then; if a
+            layer cannot be copied or has a form that int8 does not have.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model.save(f"{folder}/model.keras")
+            loaded = keras.models.load_model(f"{folder}/model.keras", compile=False)
+        except Exception as error:  # Keras raises a dozen kinds
+            reason = str(error).strip().partition("\n")[0][:300]
+            expected = "a model that Keras can save and load again"
+            raise ValueError(message("model", expected, f"{model.name!r}: {reason}", KEEPABLE)) from error
+    check_same(model, loaded)
     if quantization == "int8":
         compress.quantize_aware(model, input_range=(0, 255))
+
+
+def check_same(model: keras.Model, copy: keras.Model) -> None:
+    """Refuses a copy, made from configs and weights, that computes something else than the model.
+
+    Raises:
+        ValueError: If it does.
+    """
+    sizes = [size or OPEN_SIZE for size in model.input_shape[1:]]
+    images = np.random.default_rng(0).uniform(0, 255, (2, *sizes)).astype("float32")
+    first, second = (np.asarray(each(images, training=False)) for each in (model, copy))
+    if not np.allclose(first, second, rtol=1e-3, atol=1e-3 * np.nanmax(np.abs(first)), equal_nan=True):
+        expected = "a model whose copy, made from its configs and weights, computes the same"
+        raise ValueError(message("model", expected, repr(model.name), KEEPABLE))
 
 
 def tell_scale(session: Session, scale: str, scores: dict[str, float], measure: str) -> None:
@@ -144,16 +175,17 @@ def with_head(model: keras.Model, task: tasks.Task, dropout: float) -> keras.Mod
         return model  # a classifier of convolutions, such as SqueezeNet's
     x = last.input if ends_there else model.output
     if len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name="pooled_features")(x)
+        x = keras.layers.GlobalAveragePooling2D(name=_free(model, "features"))(x)
     elif len(x.shape) > 2:
-        x = keras.layers.Flatten(name="flat_features")(x)
+        x = keras.layers.Flatten(name=_free(model, "features"))(x)
     keeps = ends_there and fits and last.use_bias  # its weights, with another activation behind them
     if not keeps:
-        x = keras.layers.Dropout(dropout, name="dropout_features")(x)
-    head = keras.layers.Dense(task.outputs, name="logits")
+        x = keras.layers.Dropout(dropout, name=_free(model, "dropout_features"))(x)
+    head = keras.layers.Dense(task.outputs, name=_free(model, "logits"))
     x = head(x)
     if task.activation is not None:
-        x = keras.layers.Activation(task.activation, name="probabilities", dtype="float32")(x)
+        name = _free(model, "probabilities")
+        x = keras.layers.Activation(task.activation, name=name, dtype="float32")(x)
     result = keras.Model(model.inputs[0], x, name=model.name)
     if keeps:
         head.set_weights(last.get_weights())
@@ -185,7 +217,7 @@ def activation_of(model: keras.Model) -> str:
 
 
 def _followed(model: keras.Model, activation: str | None) -> keras.Model:
-    layer = keras.layers.Activation(activation, name="probabilities", dtype="float32")
+    layer = keras.layers.Activation(activation, name=_free(model, "probabilities"), dtype="float32")
     return keras.Model(model.inputs[0], layer(model.outputs[0]), name=model.name)
 
 
@@ -194,10 +226,19 @@ def _two_classes(model: keras.Model) -> keras.Model:
     head = last_weighted(model)
     if not isinstance(head, keras.layers.Dense):
         return model
-    twins = keras.layers.Dense(2, use_bias=head.use_bias, name=f"{head.name}_two")
-    x = keras.layers.Activation("softmax", name="probabilities", dtype="float32")(twins(head.input))
+    twins = keras.layers.Dense(2, use_bias=head.use_bias, name=_free(model, f"{head.name}_two"))
+    softmax = keras.layers.Activation("softmax", name=_free(model, "probabilities"), dtype="float32")
+    x = softmax(twins(head.input))
     twins.set_weights([np.concatenate([np.zeros_like(w), w], axis=-1) for w in head.get_weights()])
     return keras.Model(model.inputs[0], x, name=model.name)
+
+
+def _free(model: keras.Model, name: str) -> str:
+    """A name for a layer that the model does not have yet."""
+    taken = {layer.name for layer in model.layers}
+    while name in taken:
+        name += "_1"
+    return name
 
 
 def last_weighted(model: keras.Model) -> Any:

@@ -107,7 +107,7 @@ def fixed_size(model: Any) -> tuple[int, int] | None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it does not take images.
+        ValueError: If it does not take images, or has several outputs.
     """
     from tfopt import models
 
@@ -120,4 +120,7 @@ def fixed_size(model: Any) -> tuple[int, int] | None:
     if len(shape) != 4 or shape[3] not in (1, 3, None):
         expected = "a model with one input of images, (batch, height, width, 3) or (batch, height, width, 1)"
         raise ValueError(message("model", expected, f"{loaded.name!r} with input shape {shape}"))
+    if len(getattr(loaded, "outputs", None) or [None]) != 1:
+        fix = "Choose one: keras.Model(model.input, model.outputs[0])."
+        raise ValueError(message("model", "a model with one output", [x.name for x in loaded.outputs], fix))
     return None if None in shape[1:3] else (shape[1], shape[2])
