@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfopt.compress import TFLiteModel, _convert, compare, export, quantize_aware
 from tfopt.compress._agreement import decibels
-from tfopt.compress._flatbuffer import schema, with_metadata
+from tfopt.compress._flatbuffer import metadata, schema, with_metadata
 from tfopt.compress._judging import inferred
 from tfopt.compress.comparison import wilson
 from tfopt.compress.inspection import _is_two_of_four
@@ -725,3 +725,14 @@ def test_targets_have_the_operations_of_the_file_or_those_are_named(tmp_path, ca
     assert "the Edge TPU does not compute: {'GELU': 1" in caplog.text
     with pytest.raises(ValueError, match="'int8' with target='edgetpu'"):
         export(sorted_, tmp_path / "m.tflite", target="edgetpu")
+
+
+def test_classifiers_of_images_carry_the_metadata_of_mediapipe(model, tmp_path):
+    for quantization, kind in (("int8", "uint8"), ("float16", "float32")):
+        file = export(model, tmp_path / "m.tflite", quantization, IMAGES, class_names=NAMES)
+        entry = metadata(file.content)["TFLITE_METADATA"]
+        assert entry[4:8] == b"M001" and b"labels.txt" in entry and b"pixels" in entry
+        assert (np.float32(1.0).tobytes() in entry) == (kind == "float32")  # the deviation to divide by
+        assert file.class_names == NAMES
+    plain = export(model, tmp_path / "m.tflite", "int8", IMAGES, input_type="int8", class_names=NAMES)
+    assert "TFLITE_METADATA" not in metadata(plain.content)

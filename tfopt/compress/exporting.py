@@ -18,6 +18,7 @@ from tfopt.compress._check_data import drawn, warn_of_scale
 from tfopt.compress._convert import Form, converted
 from tfopt.compress._device_forms import device_forms
 from tfopt.compress._labels import check_class_names, store_labels
+from tfopt.compress._mediapipe import for_tasks
 from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
 from tfopt.compress._probe import CHILD
 from tfopt.compress._representative import first_inputs, samples
@@ -75,7 +76,8 @@ def export(
         input_type: What an int8 file takes: "uint8" (pixels as they come), "int8" or "float32". The other
             files take float32. Integer inputs, such as token ids, stay as they are.
         class_names: Labels to store in the file, one per output channel; two for a single sigmoid. For
-            several outputs a dictionary: output name to labels. Any zip program shows them.
+            several outputs a dictionary: output name to labels. Any zip program shows them, and MediaPipe's
+            ImageClassifier reads them of models that take uint8 or float pixels.
         batch_size: Samples per run; None leaves it open, which adds shape arithmetic that small devices lack.
         output_type: What an int8 file returns: "float32", "int8" or "uint8".
         sparse: Store a pruned model without its zeros: 80 % of them save two thirds of the file, at the
@@ -114,6 +116,8 @@ def export(
         _logger.info("%s has channels of very unequal size: they were equalized for int8.", model.name)
         source = portable.like(equalize(model, keras.tree.pack_sequence_as(portable.input_structure, data)))
     content = converted(source, form, [array.shape[1:] for array in data], data if needs_ranges else None)
+    taken = input_type if quantization == "int8" else "float32"
+    content = for_tasks(content, portable.inputs, portable.outputs, taken, class_names)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
