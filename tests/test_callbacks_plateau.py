@@ -221,12 +221,3 @@ def test_validation_only_now_and_then():
 def test_bad_arguments(arguments, word):
     with pytest.raises(ValueError, match=f"`{word}`"):
         C.PlateauDecay(**arguments)
-
-
-@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="came with Keras 3.15")
-def test_several_optimizers_are_refused():
-    model = make()
-    parts = keras.optimizers.MultiOptimizer({".*": keras.optimizers.SGD(0.1)})
-    model.compile(parts, "mse", jit_compile=False)
-    with pytest.raises(TypeError, match="ParameterGroups"):
-        model.fit(X, Y, verbose=0, callbacks=[C.PlateauDecay()])

@@ -73,6 +73,15 @@ def innermost(optimizer: Any) -> Any:
     return optimizer
 
 
+def innermost_of_all(optimizer: Any) -> list[Any]:
+    """The optimizers inside all wrappers, those of the groups of `ParameterGroups` too."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is None:
+        return [optimizer]
+    every = [inner, *getattr(optimizer, "group_optimizers", [])]
+    return [each for part in every for each in innermost_of_all(part)]
+
+
 def is_multi_optimizer(optimizer: Any) -> bool:
     """Whether it is Keras's `MultiOptimizer`, which Keras before 3.15 does not have."""
     kind = getattr(keras.optimizers, "MultiOptimizer", None)
@@ -202,9 +211,13 @@ def _unhook_gradients(optimizer: Any, hook: Callable[[list, list], list]) -> Non
             optimizer._all_reduce_sum_gradients = before[0]
 
 
-def average_values(optimizer: Any, variables: list) -> list:
-    """The optimizer's own average of the weights: tfopt's protocol, or Keras's `use_ema`."""
-    outer = optimizer
+def trained_by(optimizer: Any) -> list[Any]:
+    """The variables that a built optimizer updates; Keras lists only those that it creates."""
+    return list(getattr(optimizer, "_trainable_variables", ()))
+
+
+def average_values(optimizer: Any, variables: list) -> list | None:
+    """The optimizer's own average of the weights: tfopt's protocol, or Keras's `use_ema`; None without."""
     while optimizer is not None:
         own = getattr(optimizer, "average_values", None)
         values = None if own is None else own(variables)
@@ -214,23 +227,25 @@ def average_values(optimizer: Any, variables: list) -> list:
         if values is not None:
             return values
         optimizer = getattr(optimizer, "inner_optimizer", None)
-    raise ValueError(
-        'mode="optimizer" needs an optimizer that averages: `use_ema=True` or Schedule-Free. '
-        f"Received: {type(outer).__name__}."
-    )
+    return None
 
 
-def callbacks_after(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
-    """All callbacks of the running `fit` but the given one, which must be the first.
+def callbacks_of_fit() -> list[keras.callbacks.Callback]:
+    """All callbacks of the running `fit`; none if a callback is called otherwise.
 
     Keras tells a callback nothing of the others; the list is found as the caller of `on_train_begin`.
     """
     frame = inspect.currentframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
         frame = frame.f_back
-    if frame is None:
+    return [] if frame is None else list(frame.f_locals["self"].callbacks)
+
+
+def callbacks_after(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
+    """All callbacks of the running `fit` but the given one, which must be the first."""
+    callbacks = callbacks_of_fit()
+    if not callbacks:
         raise RuntimeError(f"`{type(callback).__name__}` must be called by Keras's `CallbackList`.")
-    callbacks = list(frame.f_locals["self"].callbacks)
     if callbacks[0] is not callback:
         names = [type(each).__name__ for each in callbacks]
         raise ValueError(f"`{type(callback).__name__}` must be the first callback. Received: {names}.")
@@ -243,30 +258,40 @@ def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
 
 
 def build_for_training(model: keras.Model, batch_spec: Any) -> None:
-    """Creates all variables of model, optimizer and, if the form of a batch is given, metrics.
+    """Creates all variables of model, optimizers and, if the form of a batch is given, metrics.
 
     Keras creates them while it traces the first step, too late to restore them.
     """
-    if batch_spec is not None:
-        batch = tf.nest.map_structure(_symbolic, batch_spec)
-        model._symbolic_build(data_batch=batch)
-    if not model.built:
+    unbuilt = [name for name, optimizer in optimizers_in_use(model).items() if not optimizer.built]
+    own_step = type(model).train_step is not keras.Model.train_step
+    layers = all(layer.built for layer in model._flatten_layers(include_self=not own_step))
+    metrics = getattr(model, "_compile_metrics", None)
+    if own_step and (not layers or set(unbuilt) - {"optimizer"} or (batch_spec and _is_unbuilt(metrics))):
+        _build_in_step(model)
+        return
+    if batch_spec is not None and not own_step:
+        model._symbolic_build(data_batch=tf.nest.map_structure(_symbolic, batch_spec))
+    if not own_step and not model.built:
         raise ValueError(f"`{model.name}` must be built before training. Call it on a batch of data first.")
-    unbuilt = [optimizer for optimizer in optimizers_in_use(model) if not optimizer.built]
-    if unbuilt == [model.optimizer]:
+    if unbuilt:
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
-    elif unbuilt:
-        _build_in_step(model, unbuilt)
 
 
-def _build_in_step(model: keras.Model, unbuilt: list) -> None:
+def _is_unbuilt(metrics: Any) -> bool:
+    return metrics is not None and not metrics.built
+
+
+def _build_in_step(model: keras.Model) -> None:
     """Traces one step without running it: only the step knows which optimizer trains which variables."""
     spec, strategy = batch_spec_of_fit(), model.distribute_strategy
     if spec is not None:
         tf.function(lambda batch: strategy.run(model.train_step, args=(batch,))).get_concrete_function(spec)
-    left = [optimizer.name for optimizer in unbuilt if not optimizer.built]
-    if left:
+    left = [name for name, optimizer in optimizers_in_use(model).items() if not optimizer.built]
+    if left == ["optimizer"]:  # the step does not use it: its state means nothing
+        with strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+    elif left:
         raise ValueError(
             f"The optimizers {left} of `{model.name}` must be built before training. Call "
             "`optimizer.build(variables)` for each with the variables that it trains."
@@ -281,6 +306,11 @@ def _symbolic(spec: Any) -> keras.KerasTensor:
 def track_loss(model: keras.Model, loss: Any, samples: Any) -> None:
     """Counts a batch in the loss that `fit` shows; a `train_step` of one's own has no public way to."""
     model._loss_tracker.update_state(loss, sample_weight=samples)
+
+
+def set_mask(losses: Any, valid: Any) -> None:
+    """Says which losses count in their mean, as Keras's `ignore_class` does; it has no public way to."""
+    losses._keras_mask = valid
 
 
 def compiled_metrics(model: keras.Model) -> list[keras.Metric]:
@@ -307,7 +337,7 @@ def inside_xla() -> bool:
     return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
-def knows(optimizer: Any, variables: list[keras.Variable]) -> bool:
-    """Whether a built optimizer was built on all of these variables; Keras only fails when it updates."""
-    core = innermost(optimizer)
-    return {core._var_key(v) for v in variables} <= {core._var_key(v) for v in core._trainable_variables}
+def know(optimizers: list[Any], variables: list[keras.Variable]) -> bool:
+    """Whether built optimizers were built on all of these variables; Keras only fails when they update."""
+    known = {id(variable) for optimizer in optimizers for variable in trained_by(optimizer)}
+    return {id(variable) for variable in variables} <= known

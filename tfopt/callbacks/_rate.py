@@ -1,7 +1,7 @@
 """The learning rate of an optimizer as a base rate times factors, shared by every callback that changes it.
 
-A schedule in `compile` is multiplied in the graph; a numeric rate is written. So decay, plateau recovery
-and the coupling to a batch size compose in any order.
+A schedule in the optimizer is multiplied in the graph; a numeric rate is written. So decay, plateau recovery
+and the coupling to a batch size compose in any order. A model may train with several optimizers.
 """
 
 import weakref
@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfopt import _keras_internals
+from tfopt._optimizers_in_use import optimizers_in_use
 
 
 @keras.saving.register_keras_serializable(package="tfopt")
@@ -47,26 +48,26 @@ class ScaledSchedule(LearningRateSchedule):
 
 
 class Rate:
-    """Base rate and named factors of one optimizer; get it from `rate_of`."""
+    """Base rate and named factors of one optimizer; get it from `rates_of`."""
 
-    def __init__(self, model: keras.Model) -> None:
-        self._reference = weakref.ref(model.optimizer)  # the table of rates must not keep it alive
+    def __init__(self, optimizer: Any) -> None:
+        self._reference = weakref.ref(optimizer)  # the table of rates must not keep it alive
         self._factors: dict[str, float] = {}
         self._fixed = 1.0  # what a loaded schedule was scaled by before
 
     def prepare(self, model: keras.Model) -> None:
         """Makes room for factors in front of a schedule, before training."""
-        schedule = _keras_internals.learning_rate_schedule(self._optimizer)
+        schedule = _keras_internals.learning_rate_schedule(self.optimizer)
         if isinstance(schedule, ScaledSchedule):
             self._fixed = float(schedule.factor.numpy()) / self._product()
         elif schedule is not None:
             with model.distribute_strategy.scope():
-                self._optimizer.learning_rate = ScaledSchedule(schedule)
+                self.optimizer.learning_rate = ScaledSchedule(schedule)
             model.make_train_function(force=True)  # a function traced before holds the old schedule
 
     def read(self) -> float:
         """The rate that the next update will use."""
-        return _value(self._optimizer)
+        return _value(self.optimizer)
 
     def write_base(self, base: float) -> None:
         """Sets a numeric rate, before factors."""
@@ -82,18 +83,19 @@ class Rate:
             return
         before = self._product()
         self.restore_factor(owner, factor)
-        if _keras_internals.learning_rate_schedule(self._optimizer) is None:
+        if _keras_internals.learning_rate_schedule(self.optimizer) is None:
             self._write(self.read() / before * self._product())
 
     def restore_factor(self, owner: str, factor: float) -> None:
         """The same, if the optimizer's variables have been restored: a numeric rate has it already."""
         self._factors[owner] = factor
-        schedule = _keras_internals.learning_rate_schedule(self._optimizer)
+        schedule = _keras_internals.learning_rate_schedule(self.optimizer)
         if isinstance(schedule, ScaledSchedule):
             schedule.factor.assign(self._fixed * self._product())
 
     @property
-    def _optimizer(self) -> Any:
+    def optimizer(self) -> Any:
+        """Whose rate it is."""
         return self._reference()
 
     def _product(self) -> float:
@@ -101,33 +103,127 @@ class Rate:
 
     def _write(self, rate: float) -> None:
         if np.float32(rate) != np.float32(self.read()):
-            self._optimizer.learning_rate = rate
+            self.optimizer.learning_rate = rate
 
 
 _RATES: "weakref.WeakKeyDictionary[Any, Rate]" = weakref.WeakKeyDictionary()
 
 
-def rate_of(model: keras.Model) -> Rate:
-    """The one `Rate` of a compiled model's optimizer.
+def rates_of(model: keras.Model) -> dict[str, Rate]:
+    """The one `Rate` of each optimizer in use, by its name."""
+    found = {}
+    for name, optimizer in rated_optimizers(model).items():
+        if optimizer not in _RATES:
+            _RATES[optimizer] = Rate(optimizer)
+        found[name] = _RATES[optimizer]
+    return found
+
+
+def rated_optimizers(model: keras.Model) -> dict[str, Any]:
+    """The optimizers in use, by name; the parts of a `MultiOptimizer` in its place: each has its own rate."""
+    found: dict[str, Any] = {}
+    in_use = optimizers_in_use(model)
+    for name, optimizer in in_use.items():
+        core = _keras_internals.innermost(optimizer)
+        if not _keras_internals.is_multi_optimizer(core):
+            found[name] = optimizer
+            continue
+        _add_parts(found, name if len(in_use) > 1 else "", core.optimizers)
+    return found
+
+
+def _add_parts(found: dict[str, Any], owner: str, parts: list[Any]) -> None:
+    """Adds optimizers under their own names, numbered where these are equal."""
+    for part in parts:
+        name = full = f"{owner}.{part.name}" if owner else part.name
+        number = 0
+        while name in found:
+            number += 1
+            name = f"{full}_{number}"
+        found[name] = part
+
+
+def gradient_takers(model: keras.Model) -> dict[str, Any]:
+    """The optimizers without wrappers that a model is trained by, and those of groups, by name."""
+    found: dict[str, Any] = {}
+    rated = rated_optimizers(model)
+    for name, optimizer in rated.items():
+        inner = _keras_internals.innermost_of_all(optimizer)
+        if len(inner) == 1:
+            found[name] = inner[0]
+        else:
+            _add_parts(found, name if len(rated) > 1 else "", inner)
+    return found
+
+
+def learning_rates(rates: dict[str, Rate]) -> dict[str, float]:
+    """For the logs: `learning_rate`, or `learning_rate_<name>` for each of several optimizers."""
+    return suffixed("learning_rate", {name: rate.read() for name, rate in rates.items()})
+
+
+def suffixed(log: str, values: dict[str, float]) -> dict[str, float]:
+    """The name of a log, with that of the optimizer if there are several."""
+    return {log if len(values) == 1 else f"{log}_{name}": value for name, value in values.items()}
+
+
+def only_optimizer(model: keras.Model, what: str, fix: str) -> Any:
+    """The optimizer that trains a model, for a callback that can act on one only.
 
     Raises:
-        TypeError: If the optimizer is several.
+        ValueError: If there are several, with their names.
     """
-    if _keras_internals.is_multi_optimizer(_keras_internals.innermost(model.optimizer)):
-        raise TypeError(
-            "A callback can change the learning rate of one optimizer only. Received: a `MultiOptimizer`. "
-            "Use `tfopt.optimizers.ParameterGroups`, which has one rate and multipliers."
+    found = rated_optimizers(model)
+    if len(found) != 1:
+        raise ValueError(
+            f"`{what}` can act on one optimizer only. Received: a model that is trained by "
+            f"{len(found)}, {sorted(found)}. {fix}"
         )
-    if model.optimizer not in _RATES:
-        _RATES[model.optimizer] = Rate(model)
-    return _RATES[model.optimizer]
+    return next(iter(optimizers_in_use(model).values()))
 
 
-def rates(optimizer: Any) -> dict[str, float]:
-    """`learning_rate` for the logs; one entry per part of Keras's `MultiOptimizer`."""
-    if _keras_internals.is_multi_optimizer(optimizer):
-        return {f"learning_rate_{part.name}": _value(part) for part in optimizer.optimizers}
-    return {"learning_rate": _value(optimizer)}
+class Progress:
+    """Notices that what a callback acts on does not train the model, which has other optimizers."""
+
+    def __init__(self, callback: keras.callbacks.Callback, model: keras.Model) -> None:
+        self._kind, self._model = type(callback).__name__, weakref.ref(model)
+        self._optimizers = optimizers_in_use(model)
+        self._before = self._counts()
+
+    def is_missing(self) -> bool:
+        """Whether none of the optimizers made an update, and none is waiting to make one."""
+        model: Any = self._model()
+        if self._counts() != self._before or not model.trainable_variables:
+            return False
+        return not any(_may_wait(optimizer) for optimizer in self._optimizers.values())
+
+    def check(self) -> None:
+        """Call it when batches were trained on.
+
+        Raises:
+            ValueError: If the optimizers do not train the model.
+        """
+        if not self.is_missing():
+            return
+        model: Any = self._model()
+        named = ", ".join(f"`{name}` ({type(each).__name__})" for name, each in self._optimizers.items())
+        raise ValueError(
+            f"`{self._kind}` acts on the optimizer {named}, which made no update in this epoch: something "
+            f"else trains `{model.name}`. Make its optimizers attributes of the model, as in "
+            "`self.generator_optimizer = generator_optimizer`, and they will be found."
+        )
+
+    def _counts(self) -> list[int]:
+        return [updates_made(optimizer) for optimizer in self._optimizers.values()]
+
+
+def _may_wait(optimizer: Any) -> bool:
+    """Whether an optimizer may have seen gradients without an update: sums under way, a skipped step."""
+    while optimizer is not None:
+        waits = isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or hasattr(optimizer, "set_steps")
+        if waits or optimizer.gradient_accumulation_steps:
+            return True
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return False
 
 
 def _value(optimizer: Any) -> float:

@@ -22,7 +22,7 @@ class Settings:
     """
 
     def __init__(self, model: keras.Model, variables: list[keras.Variable]) -> None:
-        self._optimizers = optimizers_in_use(model)
+        self._optimizers = list(optimizers_in_use(model).values())
         self._variables = variables
         now = self._read()
         said, left = _LEFT.get(self._optimizers[0], (now, now)) if self._optimizers else (now, now)
@@ -80,7 +80,7 @@ class Settings:
         counters = {id(optimizer.iterations) for optimizer in self._optimizers}
         scalars = [
             keras.ops.convert_to_numpy(variable).item()
-            if variable.shape == () and id(variable) in own - counters
+            if id(variable) in own - counters and variable.shape == ()
             else None
             for variable in self._variables
         ]

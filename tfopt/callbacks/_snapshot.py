@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfopt import _keras_internals
 from tfopt._optimizers_in_use import optimizers_in_use
 from tfopt.callbacks._state import StatefulCallback
 
@@ -14,18 +15,41 @@ _PLAIN = (bool, int, float, str, type(None))
 _NOT_STATE = ("params", "_model", "min_delta")
 
 
-def variables_of(model: keras.Model, metrics: bool) -> list[keras.Variable]:
-    """Weights, seeds of random layers, optimizer state with that of wrappers, and metrics if asked."""
-    optimizers = [v for each in optimizers_in_use(model) for v in each.variables]
-    every = [*model.variables, *optimizers, *(model.metrics_variables if metrics else ())]
+def variables_of(model: keras.Model, metrics: bool) -> list[Any]:
+    """Weights, seeds of random layers, optimizer state with that of wrappers, and metrics if asked.
+
+    Also `tf.Variable`s that are attributes of the model or trained by its optimizers: Keras lists none.
+    """
+    optimizers = optimizers_in_use(model).values()
+    state = [variable for each in optimizers for variable in each.variables]
+    trained = [variable for each in optimizers for variable in _keras_internals.trained_by(each)]
+    every = [
+        *model.variables,
+        *state,
+        *(model.metrics_variables if metrics else ()),
+        *trained,
+        *_plain_variables(model),
+    ]
     return list({id(variable): variable for variable in every}.values())
+
+
+def _plain_variables(model: keras.Model) -> list[tf.Variable]:
+    """The `tf.Variable`s among the attributes of a model, and in lists and dicts of these."""
+    found = []
+    for value in vars(model).values():
+        items = value.values() if isinstance(value, dict) else value
+        items = items if isinstance(value, (dict, list, tuple)) else [value]
+        found += [item for item in items if isinstance(item, tf.Variable)]
+    return found
 
 
 def read_variables(variables: list[keras.Variable], strategy: tf.distribute.Strategy) -> list[Any]:
     """The value of every variable; one per replica where they differ, as sums under way do."""
     values = []
     for variable in variables:
-        parts = [np.asarray(part.numpy()) for part in strategy.experimental_local_results(variable.value)]
+        parts = [
+            np.asarray(part.numpy()) for part in strategy.experimental_local_results(_resource(variable))
+        ]
         same = all(np.array_equal(part, parts[0]) for part in parts[1:])
         values.append(parts[:1] if same else parts)
     return values
@@ -36,16 +60,27 @@ def write_variables(
 ) -> None:
     """The inverse of `read_variables`."""
     for variable, parts in zip(variables, values):
-        targets = strategy.experimental_local_results(variable.value)
+        targets = strategy.experimental_local_results(_resource(variable))
         for target, value in zip(targets, parts if len(parts) > 1 else parts * len(targets)):
             target.assign(value)
+
+
+def _resource(variable: Any) -> Any:
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _description(variable: Any) -> tuple[str, tuple[int, ...], str]:
+    """Path, shape and type."""
+    path = variable.path if isinstance(variable, keras.Variable) else variable.name
+    return path, tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype)
 
 
 def first_not_finite(variables: list[keras.Variable], values: list[Any]) -> str | None:
     """The path of the first variable that holds NaN or infinity."""
     for variable, parts in zip(variables, values):
-        if "float" in variable.dtype and not all(np.isfinite(part).all() for part in parts):
-            return variable.path
+        path, _, dtype = _description(variable)
+        if "float" in dtype and not all(np.isfinite(part).all() for part in parts):
+            return path
     return None
 
 
@@ -63,9 +98,10 @@ def check_fit(
     if len(variables) != len(values):
         raise ValueError(f"It holds {len(values)} variables, the model and its optimizer {len(variables)}.")
     for variable, parts in zip(variables, values):
-        expected, found = (tuple(variable.shape), variable.dtype), (parts[0].shape, parts[0].dtype.name)
+        path, *expected = _description(variable)
+        found = [parts[0].shape, parts[0].dtype.name]
         if expected != found:
-            raise ValueError(f"Its value for {variable.path} is {found}, the variable is {expected}.")
+            raise ValueError(f"Its value for {path} is {tuple(found)}, the variable is {tuple(expected)}.")
     names, saved = [type(callback).__name__ for callback in callbacks], [name for name, _ in states]
     if names != saved:
         raise ValueError(f"It was made with the callbacks {saved}, now they are {names}.")
@@ -115,7 +151,7 @@ def write_callbacks(callbacks: list[keras.callbacks.Callback], states: list[list
 
 def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
     if isinstance(callback, StatefulCallback):
-        return callback.get_state()
+        return _plain(callback.get_state())
     if isinstance(callback, keras.callbacks.ProgbarLogger):
         return {}
     attributes = {name: value for name, value in vars(callback).items() if name not in _NOT_STATE}

@@ -3,8 +3,9 @@
 from typing import Any
 
 from tfopt._checks import check_choice, check_instance, message
+from tfopt._optimizers_in_use import optimizers_in_use
 from tfopt.callbacks._coupling import accumulation_in, couple, power_of
-from tfopt.callbacks._rate import rate_of, rates, updates_made
+from tfopt.callbacks._rate import Progress, learning_rates, rates_of, updates_made
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.schedules import BatchSizeSchedule
 
@@ -29,6 +30,9 @@ class BatchSizeRamp(StatefulCallback):
     where the ramp was. Like `LearningRateDecay` it acts once per execution of several steps. A `.keras`
     file written within a ramp holds the scaled rate; go on from it by `Resume`, or without scaling.
 
+    In a model with several optimizers (a GAN, a `MultiOptimizer`) all rates follow, and the clock is the
+    count that they share; if they make different numbers of updates, `clock` says whose counts batches.
+
     Logs: `batch_size` of the last update, per batch and per epoch; `learning_rate` per epoch.
 
     Args:
@@ -36,10 +40,12 @@ class BatchSizeRamp(StatefulCallback):
         scale_learning_rate: None, "linear" (power 1), "sqrt" (power 1/2), or "auto": linear for SGD, LARS
             and Schedule-Free SGD, sqrt for optimizers that divide the gradient by its size.
         momentum_correction: Whether velocities that hold the rate follow its jumps.
+        clock: Name of the optimizer that makes one update per batch, if the model has several that differ.
 
     Raises:
         ValueError: When training begins, if the replicas cannot share a size equally, or
-            `GradientAccumulation` has another schedule.
+            `GradientAccumulation` has another schedule; after an epoch, if the optimizers count different
+            updates, or those that were found have not trained the model.
 
     Example:
         >>> ramp = tfopt.schedules.GeometricRamp(2, 8, ramp_samples=16)
@@ -65,33 +71,47 @@ class BatchSizeRamp(StatefulCallback):
         scale_learning_rate: str | None = None,
         *,
         momentum_correction: bool = True,
+        clock: str | None = None,
     ) -> None:
         super().__init__()
         self.schedule = check_instance("schedule", schedule, BatchSizeSchedule)
         choices = (None, "linear", "sqrt", "auto")
         self.scale_learning_rate = check_choice("scale_learning_rate", scale_learning_rate, choices)
         self.momentum_correction = bool(momentum_correction)
+        self.clock = None if clock is None else check_instance("clock", clock, str)
         self._size = self._used = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Checks the schedule against replicas and optimizer."""
+        """Checks the schedule against replicas and optimizers."""
         self.schedule.check_sizes(replicas=self.model.distribute_strategy.num_replicas_in_sync)
-        accumulation, _ = accumulation_in(self.model.optimizer)
-        steps = None if accumulation is None else accumulation.steps
-        if isinstance(steps, BatchSizeSchedule) and _phases(steps) != _phases(self.schedule):
-            expected = "the schedule of `GradientAccumulation`"
-            raise ValueError(message("schedule", expected, _phases(self.schedule)))
+        self._rates, in_use = rates_of(self.model), optimizers_in_use(self.model)
+        for optimizer in in_use.values():
+            accumulation, _ = accumulation_in(optimizer)
+            steps = None if accumulation is None else accumulation.steps
+            if isinstance(steps, BatchSizeSchedule) and _phases(steps) != _phases(self.schedule):
+                expected = "the schedule of `GradientAccumulation`"
+                raise ValueError(message("schedule", expected, _phases(self.schedule)))
+        if self.clock is not None and self.clock not in in_use:
+            raise ValueError(message("clock", f"one of {sorted(in_use)}", self.clock))
+        self._clocks = in_use if self.clock is None else {self.clock: in_use[self.clock]}
+        self._progress = Progress(self, self.model)
         self._size = self._used = 0
-        self._power = power_of(self.scale_learning_rate, self.model.optimizer)
-        if self._power:
-            rate_of(self.model).prepare(self.model)
+        self._powers = {
+            name: power_of(self.scale_learning_rate, rate.optimizer) for name, rate in self._rates.items()
+        }
+        for name, rate in self._rates.items():
+            if self._powers[name]:
+                rate.prepare(self.model)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Scales the rate for the next update."""
-        size = self.schedule(self.schedule.samples_seen(updates_made(self.model.optimizer)))
-        if size != self._size and self._power:
-            factor = (size / self.schedule(0)) ** self._power
-            couple(self.model, _OWNER, factor, self.momentum_correction)
+        updates = max(map(updates_made, self._clocks.values()))
+        size = self.schedule(self.schedule.samples_seen(updates))
+        if size != self._size:
+            for name, rate in self._rates.items():
+                if self._powers[name]:
+                    factor = (size / self.schedule(0)) ** self._powers[name]
+                    couple(rate, _OWNER, factor, self.momentum_correction)
         self._size = size
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -102,19 +122,28 @@ class BatchSizeRamp(StatefulCallback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Logs the size of the last update, and the rate unless another callback has."""
+        self._progress.check()
+        counts = {name: updates_made(optimizer) for name, optimizer in self._clocks.items()}
+        if len(set(counts.values())) > 1:
+            fix = "Name the one that makes one update per batch."
+            raise ValueError(
+                message("clock", f"given, as the optimizers count {counts} updates", self.clock, fix)
+            )
         if logs is not None:
             logs["batch_size"] = self._used
-            for name, value in rates(self.model.optimizer).items():
+            for name, value in learning_rates(self._rates).items():
                 logs.setdefault(name, value)
 
     def get_state(self) -> dict[str, Any]:
-        """Size and factor."""
-        return {"size": self._size, "used": self._used, "factor": rate_of(self.model).factor(_OWNER)}
+        """Sizes, and the factor of each rate."""
+        factors = [rate.factor(_OWNER) for rate in self._rates.values()]
+        return {"size": self._size, "used": self._used, "factors": factors}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores them."""
         self._size, self._used = state["size"], state["used"]
-        rate_of(self.model).restore_factor(_OWNER, state["factor"])
+        for rate, factor in zip(self._rates.values(), state["factors"]):
+            rate.restore_factor(_OWNER, factor)
 
 
 def _phases(schedule: BatchSizeSchedule) -> dict[int, int]:

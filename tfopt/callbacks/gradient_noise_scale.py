@@ -13,6 +13,7 @@ from tfopt._checks import check_number
 from tfopt.callbacks import _snapshot
 from tfopt.callbacks._coupling import accumulation_in
 from tfopt.callbacks._fit_end import FitEnd
+from tfopt.callbacks._rate import Progress, only_optimizer
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
@@ -87,7 +88,8 @@ class GradientNoiseScale(StatefulCallback):
         smoothing: Share that both averages keep at an update, in [0, 1): 0.99 averages about 100 updates.
 
     Raises:
-        ValueError: When training begins, if a batch has one part only.
+        ValueError: When training begins, if a batch has one part only, or the model is trained by several
+            optimizers.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -115,7 +117,9 @@ class GradientNoiseScale(StatefulCallback):
         self._end()  # of a `fit` that an exception ended, else every part would count twice
         model = self.model
         _keras_internals.build_for_training(model, None)  # a wrapper that is built changes who sums
-        accumulation, summed = accumulation_in(model.optimizer)
+        fix = "Measure one part of the model, trained by its optimizer alone."
+        self._optimizer = only_optimizer(model, "GradientNoiseScale", fix)
+        accumulation, summed = accumulation_in(self._optimizer)
         replicas = model.distribute_strategy.num_replicas_in_sync
         if accumulation is None and replicas == 1:
             raise ValueError(
@@ -127,11 +131,13 @@ class GradientNoiseScale(StatefulCallback):
             self._meter = NoiseMeter(model.distribute_strategy, self.smoothing, parts)
             self._measured = weakref.ref(model)
         self._fit_end = FitEnd(self._end)
+        self._progress = Progress(self, model)
         self._stop = self._attach(accumulation)
         self._stop.append(_keras_internals.observe_batches(model, self._meter.count, _nothing))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Logs the noise scale."""
+        self._progress.check()
         if logs is not None:
             logs["noise_scale"] = self._meter.read()
 
@@ -161,7 +167,7 @@ class GradientNoiseScale(StatefulCallback):
                 meter.add(gradients)
                 meter.close(sums)
 
-            return [_keras_internals.observe_gradients(_summing(self.model.optimizer), observe)]
+            return [_keras_internals.observe_gradients(_summing(self._optimizer), observe)]
         step = accumulation.step
 
         def observed_step(gradients: list, variables: list) -> None:

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from tfopt import _keras_internals
-from tfopt._checks import check_integer, check_number
+from tfopt._checks import check_instance, check_integer, check_number, message
 from tfopt._plot import save_lines
 from tfopt.callbacks import _snapshot
-from tfopt.callbacks._rate import rate_of
+from tfopt.callbacks._rate import Progress, only_optimizer
 
 _LOG = logging.getLogger(__name__)
 _MEMORY = 0.9  # of the running mean that tells divergence from noise
@@ -78,13 +78,16 @@ class LearningRateFinder(keras.callbacks.Callback):
         maximum: Last rate, > `minimum`.
         steps: Rates to try, one for each execution of the training step, >= 10.
         stop_at: The test ends when the mean loss is so many times the lowest one, > 1.
+        monitor: Name of the loss in the logs, for models with a training step of their own.
 
     Attributes:
         suggestion: The geometric mean of both, or None if the loss does not fall.
         rates, losses: What was tried and what came of it.
 
     Raises:
-        TypeError: When training begins, if the optimizer has a schedule, or is a `MultiOptimizer`.
+        TypeError: When training begins, if the optimizer has a schedule.
+        ValueError: When training begins, if the model is trained by several optimizers.
+        ValueError: During training, if the logs have no `monitor`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -101,13 +104,20 @@ class LearningRateFinder(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, minimum: float = 1e-6, maximum: float = 1.0, steps: int = 100, *, stop_at: float = 4.0
+        self,
+        minimum: float = 1e-6,
+        maximum: float = 1.0,
+        steps: int = 100,
+        *,
+        stop_at: float = 4.0,
+        monitor: str = "loss",
     ) -> None:
         super().__init__()
         self.minimum = check_number("minimum", minimum, minimum=0.0, open_minimum=True)
         self.maximum = check_number("maximum", maximum, minimum=self.minimum, open_minimum=True)
         self.steps = check_integer("steps", steps, minimum=10)
         self.stop_at = check_number("stop_at", stop_at, minimum=1.0, open_minimum=True)
+        self.monitor = check_instance("monitor", monitor, str)
         self._test = self._fresh()
         self._before: Any = None
 
@@ -161,8 +171,11 @@ class LearningRateFinder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Remembers everything."""
-        rate_of(self.model)  # refuses several optimizers
-        if _keras_internals.learning_rate_schedule(self.model.optimizer) is not None:
+        fix = (
+            "Test one part of the model with its optimizer alone, or try a few runs with `tfopt.tune.search`."
+        )
+        self._optimizer = only_optimizer(self.model, "LearningRateFinder", fix)
+        if _keras_internals.learning_rate_schedule(self._optimizer) is not None:
             raise TypeError(
                 "`LearningRateFinder` needs an optimizer with a numeric learning rate. Received: one with "
                 "a schedule. Compile with a number for the test."
@@ -171,16 +184,23 @@ class LearningRateFinder(keras.callbacks.Callback):
         self._variables = _snapshot.variables_of(self.model, metrics=False)
         values = _snapshot.read_variables(self._variables, self.model.distribute_strategy)
         self._before = values, _keras_internals.random_state()
+        self._progress = Progress(self, self.model)
         self._test = self._fresh()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Sets the next rate; the loss in the logs shall be that of this batch alone."""
-        self.model.optimizer.learning_rate = float(self._test.planned[len(self._test.losses)])
+        self._optimizer.learning_rate = float(self._test.planned[len(self._test.losses)])
         self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Looks at the loss."""
-        if self._test.observe(float((logs or {})["loss"])):
+        logs = logs or {}
+        if self.monitor not in logs:
+            expected = f"a name in the logs, which have {sorted(logs)}"
+            raise ValueError(message("monitor", expected, self.monitor))
+        if len(self._test.losses) == 1:
+            self._progress.check()
+        if self._test.observe(float(logs[self.monitor])):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:

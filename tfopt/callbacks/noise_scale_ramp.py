@@ -5,7 +5,7 @@ from typing import Any
 
 from tfopt._checks import check_choice, check_integer
 from tfopt.callbacks._coupling import accumulation_in, couple, power_of
-from tfopt.callbacks._rate import rate_of
+from tfopt.callbacks._rate import only_optimizer, rates_of
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.schedules import BatchSizeSchedule
 
@@ -69,16 +69,18 @@ class NoiseScaleRamp(StatefulCallback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks the optimizer."""
-        accumulation, _ = accumulation_in(self.model.optimizer)
+        optimizer = only_optimizer(self.model, "NoiseScaleRamp", "Use `BatchSizeRamp` with a schedule.")
+        accumulation, _ = accumulation_in(optimizer)
         if accumulation is None or isinstance(accumulation.steps, BatchSizeSchedule):
             raise ValueError(
                 "`NoiseScaleRamp` needs an optimizer with accumulation of a number of steps. Received: "
-                f"{type(self.model.optimizer).__name__}. Use `GradientAccumulation(optimizer, steps=2)`."
+                f"{type(optimizer).__name__}. Use `GradientAccumulation(optimizer, steps=2)`."
             )
         self._accumulation = accumulation
-        self._power = power_of(self.scale_learning_rate, self.model.optimizer)
+        self._power = power_of(self.scale_learning_rate, optimizer)
+        (self._rate,) = rates_of(self.model).values()
         if self._power:
-            rate_of(self.model).prepare(self.model)
+            self._rate.prepare(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Grows if the noise asks for it."""
@@ -94,13 +96,13 @@ class NoiseScaleRamp(StatefulCallback):
         if new > steps:
             self._accumulation.set_steps(new)
             if self._power:
-                factor = rate_of(self.model).factor(_OWNER) * (new / steps) ** self._power
-                couple(self.model, _OWNER, factor, self.momentum_correction)
+                factor = self._rate.factor(_OWNER) * (new / steps) ** self._power
+                couple(self._rate, _OWNER, factor, self.momentum_correction)
 
     def get_state(self) -> dict[str, Any]:
         """The factor of the rate; the optimizer holds the steps."""
-        return {"factor": rate_of(self.model).factor(_OWNER)}
+        return {"factor": self._rate.factor(_OWNER)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores it."""
-        rate_of(self.model).restore_factor(_OWNER, state["factor"])
+        self._rate.restore_factor(_OWNER, state["factor"])

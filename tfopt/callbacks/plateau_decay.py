@@ -8,7 +8,7 @@ from typing import Any
 from tfopt import _keras_internals
 from tfopt._checks import check_choice, check_integer, check_number
 from tfopt._directions import ask_for_direction, direction_of_metric, direction_of_name
-from tfopt.callbacks._rate import rate_of, rates
+from tfopt.callbacks._rate import Progress, learning_rates, rates_of
 from tfopt.callbacks._state import StatefulCallback
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +55,9 @@ class PlateauDecay(StatefulCallback):
     Best value, counts and factor live on over a second `fit` of the same compiled model and over a
     restart by `Resume`. Epochs without the monitored value (`validation_freq`) do not count.
 
-    Logs: `learning_rate`, used in the epoch.
+    A model that is trained by several optimizers (a GAN, a `MultiOptimizer`) has all of its rates multiplied.
+
+    Logs: `learning_rate`, used in the epoch; of several optimizers `learning_rate_<name>`.
 
     Args:
         monitor: Name in the logs.
@@ -70,8 +72,8 @@ class PlateauDecay(StatefulCallback):
         restart: Whether a plateau at the lowest factor sets the full rate again (a warm restart).
 
     Raises:
-        TypeError: When training begins, if the optimizer is a `MultiOptimizer`.
-        ValueError: When training begins, if neither the metric nor its name says what is better.
+        ValueError: When training begins, if neither the metric nor its name says what is better; after an
+            epoch, if the optimizers that were found have not trained the model.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -114,7 +116,7 @@ class PlateauDecay(StatefulCallback):
             check_number("recover", recover, minimum=1.0, open_minimum=True)
         self.recover = recover
         self.restart = bool(restart)
-        self._optimizer: Any = lambda: None
+        self._optimizers: list[Any] = []  # weak references
         self._plateau = self._fresh()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -124,30 +126,35 @@ class PlateauDecay(StatefulCallback):
             if mode is None:
                 raise ValueError(ask_for_direction("PlateauDecay(mode", self.monitor, ")"))
             self.mode = mode
-        rate_of(self.model).prepare(self.model)
-        if self._optimizer() is not self.model.optimizer:
+        self._rates = rates_of(self.model)
+        for rate in self._rates.values():
+            rate.prepare(self.model)
+        optimizers = [rate.optimizer for rate in self._rates.values()]
+        if [reference() for reference in self._optimizers] != optimizers:
             self._plateau = self._fresh()
-            self._optimizer = weakref.ref(self.model.optimizer)
+            self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
+        self._progress = Progress(self, self.model)
         self._warned = False
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the monitored value and sets the factor."""
         logs = {} if logs is None else logs
-        for name, value in rates(self.model.optimizer).items():
+        for name, value in learning_rates(self._rates).items():
             logs.setdefault(name, value)
+        self._progress.check()
         if self.monitor in logs:
-            rate = rate_of(self.model)
-            rate.set_factor(self._owner, self._plateau.observe(logs[self.monitor], rate.factor(self._owner)))
+            factor = self._plateau.observe(logs[self.monitor], self._factor)
+            for rate in self._rates.values():
+                rate.set_factor(self._owner, factor)
         elif not self._warned:
             self._warned = True
             _LOG.warning("PlateauDecay waits for `%s`, the logs have: %s.", self.monitor, ", ".join(logs))
 
     def get_state(self) -> dict[str, Any]:
         """Factor, best value and counts."""
-        factor = rate_of(self.model).factor(self._owner)
         plateau = self._plateau
         return {
-            "factor": factor,
+            "factor": self._factor,
             "best": plateau.best,
             "waited": plateau.waited,
             "cooling": plateau.cooling,
@@ -155,9 +162,15 @@ class PlateauDecay(StatefulCallback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores them."""
-        rate_of(self.model).restore_factor(self._owner, state["factor"])
+        for rate in self._rates.values():
+            rate.restore_factor(self._owner, state["factor"])
         plateau = self._plateau
         plateau.best, plateau.waited, plateau.cooling = state["best"], state["waited"], state["cooling"]
+
+    @property
+    def _factor(self) -> float:
+        """The same for all optimizers."""
+        return next(iter(self._rates.values())).factor(self._owner)
 
     @property
     def _owner(self) -> str:

@@ -15,6 +15,7 @@ from tfopt.callbacks import _snapshot
 from tfopt.callbacks._agreement import Agreement, Termination, worker_of
 from tfopt.callbacks._checkpoint import CheckpointFolder
 from tfopt.callbacks._fit_end import FitEnd
+from tfopt.callbacks._rate import Progress
 from tfopt.callbacks._settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class Resume(keras.callbacks.Callback):
         exact = "the last epoch boundary" if self.data is None else "any batch"
         _LOG.info("Resume: a restart is exact from %s.", exact)
         self._settings = Settings(self.model, self._variables)
+        self._progress = Progress(self, self.model)
         self._first: Any = None  # states of the callbacks before the first epoch
         found = self._folder.latest()
         self._folder.say_divergence()
@@ -167,6 +169,15 @@ class Resume(keras.callbacks.Callback):
         """Counts."""
         self._executions += 1
         self._batches += 1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Says once if an optimizer may have been overlooked: a model may also change its weights itself."""
+        if self._epochs_run == 1 and self._state is None and self._progress.is_missing():
+            _LOG.warning(
+                "Resume: no optimizer that could be found made an update. If one trains `%s`, its state is "
+                "not saved. Make it an attribute of the model, as in `self.g_optimizer = g_optimizer`.",
+                self.model.name,
+            )
 
     def on_train_end(self, logs: Any = None) -> None:
         """Saves the end, or brings it back if the run was over already."""

@@ -1,5 +1,6 @@
 """Throughput, waiting for data, batch size, learning rate and norms, in the logs."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import tensorflow as tf
 from tfopt import _keras_internals
 from tfopt._checks import check_integer
 from tfopt.callbacks._fit_end import FitEnd
-from tfopt.callbacks._rate import rates
+from tfopt.callbacks._rate import Progress, gradient_takers, learning_rates, rates_of, suffixed
 from tfopt.callbacks._state import StatefulCallback
 
 
@@ -58,9 +59,10 @@ class TrainingMonitor(StatefulCallback):
             traces and compiles) not counted.
         data_wait: Share of that time in which training waited for the input pipeline, 0 to 1.
         batch_size: Mean number of samples per step.
-        learning_rate: Rate of the next update.
+        learning_rate: Rate of the next update; `learning_rate_<name>` for each of several optimizers.
         gradient_norm, update_norm, weight_norm: With `norms_every`, means over the epoch: of the summed
-            gradient as the optimizer gets it, of the change in one execution, and of the weights.
+            gradient as the optimizer gets it, of the change in one execution, and of the weights. Of several
+            optimizers also `gradient_norm_<name>`, of the last update of each in an execution.
 
     Args:
         norms_every: Batches between two looks at the norms, >= 1; None is never. Costs a copy of the
@@ -95,6 +97,8 @@ class TrainingMonitor(StatefulCallback):
             _keras_internals.observe_batches(self.model, self._counters.before, self._counters.after)
         )
         self._fit_end = FitEnd(self._end)
+        self._rates = rates_of(self.model)
+        self._progress = Progress(self, self.model)
         self._first = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -129,10 +133,11 @@ class TrainingMonitor(StatefulCallback):
         if steps == 0:  # the epoch was one execution
             (samples, steps, waited), seconds = self._warm_up
         logs = {} if logs is None else logs
-        logs["images_per_second"] = samples / seconds
-        logs["data_wait"] = min(max(waited / seconds, 0.0), 1.0)
-        logs["batch_size"] = samples / steps
-        logs.update(rates(self.model.optimizer))
+        logs["images_per_second"] = float(samples / seconds)
+        logs["data_wait"] = float(min(max(waited / seconds, 0.0), 1.0))
+        logs["batch_size"] = float(samples / steps)
+        self._progress.check()
+        logs.update(learning_rates(self._rates))
         if self._norms is not None:
             logs.update(self._norms.means())
 
@@ -165,19 +170,32 @@ class Norms:
     """Norms of the gradient, the update and the weights, of single executions."""
 
     def __init__(self, model: keras.Model) -> None:
+        # Before all: a wrapper that is built takes the sum away from its inner optimizer.
+        _keras_internals.build_for_training(model, None)
+        self._takers = gradient_takers(model)
         with model.distribute_strategy.scope():
-            self.gradient = keras.Variable(0.0, trainable=False, aggregation="only_first_replica")
-        self.seen: list[list[float]] = []
+            self._gradients = {
+                name: keras.Variable(0.0, trainable=False, aggregation="only_first_replica")
+                for name in self._takers
+            }
+        self.seen: list[dict[str, float]] = []
 
     def attach(self, model: keras.Model) -> Callable[[], None]:
         """Measures the gradient inside the training function, made anew by whoever calls this."""
-        # Before: a wrapper that is built takes the sum away from its inner optimizer.
-        _keras_internals.build_for_training(model, None)
         self._weights = list(model.trainable_variables)
         self._before: list[tf.Tensor] = []
+        stops = [self._observe(name, optimizer) for name, optimizer in self._takers.items()]
+
+        def stop() -> None:
+            for each in stops:
+                each()
+
+        return stop
+
+    def _observe(self, name: str, optimizer: Any) -> Callable[[], None]:
+        norm = self._gradients[name]
         return _keras_internals.observe_gradients(
-            _keras_internals.innermost(model.optimizer),
-            lambda _, sums: self.gradient.assign(_norm([g for g in sums if g is not None])),
+            optimizer, lambda _, sums: norm.assign(_norm([g for g in sums if g is not None]))
         )
 
     def remember(self) -> None:
@@ -188,13 +206,23 @@ class Norms:
         """Takes the three norms after it."""
         now = [keras.ops.convert_to_tensor(v) for v in self._weights]
         change = [a - b for a, b in zip(now, self._before)]
-        norms = (self.gradient, _norm(change), _norm(now))
-        self.seen.append([float(keras.ops.convert_to_numpy(norm)) for norm in norms])
+        parts = {name: float(keras.ops.convert_to_numpy(norm)) for name, norm in self._gradients.items()}
+        self.seen.append(
+            {
+                **suffixed("gradient_norm", parts),
+                "gradient_norm": math.hypot(*parts.values()),
+                "update_norm": float(_norm(change)),
+                "weight_norm": float(_norm(now)),
+            }
+        )
 
     def means(self) -> dict[str, float]:
         """Mean norms since `seen` was emptied."""
-        names = ("gradient_norm", "update_norm", "weight_norm")
-        return dict(zip(names, np.mean(self.seen, 0).tolist())) if self.seen else {}
+        return (
+            {name: float(np.mean([each[name] for each in self.seen])) for name in self.seen[0]}
+            if self.seen
+            else {}
+        )
 
 
 def _norm(values: list) -> tf.Tensor:

@@ -9,6 +9,7 @@ import keras
 
 from tfopt import _keras_internals
 from tfopt._checks import check_instance, check_integer, check_number, message
+from tfopt._optimizers_in_use import optimizers_in_use
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,10 +72,11 @@ class Unfreeze(keras.callbacks.Callback):
         """
         self._let_train(model, max(self.stages))
         _keras_internals.build_for_training(model, None)
-        if not _keras_internals.knows(model.optimizer, model.trainable_variables):
+        in_use = optimizers_in_use(model)
+        if not _keras_internals.know(list(in_use.values()), model.trainable_variables):
             raise ValueError(
-                "The optimizer was built on fewer variables than `Unfreeze` will train. Call "
-                "`Unfreeze.prepare(model)` after `compile` and before anything else builds the optimizer."
+                f"The optimizers {sorted(in_use)} were built on fewer variables than `Unfreeze` will train. "
+                "Call `Unfreeze.prepare(model)` after `compile` and before anything else builds them."
             )
         self._let_train(model, 0)
 

@@ -1,6 +1,7 @@
 """Averages of the weights over training: exponential, stochastic, or the optimizer's own."""
 
 import contextlib
+import hashlib
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,7 +13,8 @@ import tensorflow as tf
 from tfopt import _keras_internals
 from tfopt._batch_norm import reestimate
 from tfopt._checks import check_choice, check_integer, check_number, message
-from tfopt.callbacks._rate import updates_made
+from tfopt._optimizers_in_use import optimizers_in_use
+from tfopt.callbacks._rate import Progress, updates_made
 from tfopt.callbacks._running_mean import RunningMean
 from tfopt.callbacks._state import StatefulCallback
 
@@ -35,7 +37,15 @@ class WeightAveraging(StatefulCallback):
     that train come back bit for bit. Moving statistics are averaged like weights unless `batch_norm_data`
     is given. Constraints are applied to the average.
 
-    Memory: the weights twice. A second `fit` starts a new average.
+    A second `fit` starts a new average. With "optimizer", whose average goes on, it trains on from the
+    training weights, so that two `fit` of 3 epochs equal one of 6; a file that was saved with the average in
+    the model starts from the average (save with `keep=False`, or use `Resume`). Weights that somebody sets
+    after training, as `EarlyStopping` does with the best ones, are what `averaged` shows from then on.
+
+    A model with several optimizers, such as a GAN, is averaged as a whole. The updates of a batch are those
+    of the optimizer that made the fewest in it. "optimizer" then takes the average of each that has one.
+
+    Memory: the weights twice.
 
     Args:
         mode: "ema", "swa" or "optimizer".
@@ -45,6 +55,11 @@ class WeightAveraging(StatefulCallback):
         batch_norm_data: Batches over which batch-norm statistics are computed anew for the average,
             each time it is put into the model; needed for "swa" with batch normalization.
         keep: Whether the average stays in the model after training. `averaged` shows it in any case.
+
+    Raises:
+        ValueError: When training begins, with Keras's `BackupAndRestore`, which would save the average in
+            place of the training weights; with "optimizer", if no optimizer averages; after an epoch, if the
+            optimizers that were found have not trained the model.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -83,20 +98,35 @@ class WeightAveraging(StatefulCallback):
         self.keep = bool(keep)
         self._training = False
         self._swapped = False
+        self._optimizers: list[Any] = []
+        self._ended: list[int] = []  # their updates when the last `fit` ended
         self._reset()
 
     def _reset(self) -> None:
         self._mean = RunningMean(self.decay if self.mode == "ema" else None)
         self._averages: list[tf.Variable] = []
         self._raw: list[np.ndarray] | None = None  # the training weights while the average is in the model
-        self._last = 0
+        self._left: bytes | None = None  # digest of the weights that the last `fit` left in the model
+        self._last: list[int] = []
         self._counting = self.start_epoch == 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Starts a new average."""
+        if any(
+            isinstance(each, keras.callbacks.BackupAndRestore) for each in _keras_internals.callbacks_of_fit()
+        ):
+            raise ValueError(
+                "`WeightAveraging` must not be used with `BackupAndRestore`, which would save the average in "
+                "place of the training weights. Use `tfopt.callbacks.Resume`, which saves both."
+            )
+        before = _CALLBACKS.get(self.model)
+        if before is not None:
+            before.go_on()
         self._reset()
         self._training = True
-        self._last = updates_made(self.model.optimizer)
+        self._optimizers = list(optimizers_in_use(self.model).values())
+        self._progress = Progress(self, self.model)
+        self._last = [updates_made(optimizer) for optimizer in self._optimizers]
         _CALLBACKS[self.model] = self
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -123,6 +153,7 @@ class WeightAveraging(StatefulCallback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows the average to the callbacks that follow."""
+        self._progress.check()
         self._close_epoch()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -132,15 +163,22 @@ class WeightAveraging(StatefulCallback):
             self.swap_out()
         elif self.mode != "optimizer":  # whose average, of Schedule-Free, is made from the training weights
             self._raw = None  # the model may be trained further, and `averaged` shall show this average then
+        self._left = _digest(self.model)
+        self._ended = [updates_made(optimizer) for optimizer in self._optimizers]
+
+    def go_on(self) -> None:
+        """Puts back the training weights that the end of training kept, unless others were set since then."""
+        if self._left is not None and self._left == _digest(self.model):
+            self.swap_out()
 
     def swap_in(self) -> bool:
         """Puts the average into the model; false if it is there already or nothing was averaged yet."""
         variables = _float_weights(self.model)
-        if self._raw is not None or self._mean.mass == 0.0:
+        if self._raw is not None or self._mean.mass == 0.0 or self._were_set():
             return False
         self._raw = [keras.ops.convert_to_numpy(v) for v in variables]
         if self.mode == "optimizer":
-            variables, values = self.model.trainable_variables, self._own_average()
+            variables, values = self._own_average()
         else:
             values = [average.value() for average in self._averages]
         for variable, value in zip(variables, values):
@@ -166,12 +204,19 @@ class WeightAveraging(StatefulCallback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores both."""
-        self._mean.mass, self._last, self._raw = state["mass"], state["last"], state["raw"]
+        self._mean.mass, self._last, self._raw = state["mass"], list(state["last"]), state["raw"]
         self._averages = [tf.Variable(average, trainable=False) for average in state["averages"]]
         self._update = _updater(_float_weights(self.model), self._averages)
 
     def _updates(self) -> int:
-        return updates_made(self.model.optimizer) - self._last
+        """Updates since the last observation, of the optimizer that made the fewest but some."""
+        counts = [updates_made(optimizer) - last for optimizer, last in zip(self._optimizers, self._last)]
+        return min((count for count in counts if count > 0), default=0)
+
+    def _were_set(self) -> bool:
+        """Whether the weights were set, not trained, since the last `fit` ended."""
+        trained = [updates_made(optimizer) for optimizer in self._optimizers] != self._ended
+        return self._left is not None and not trained and self._left != _digest(self.model)
 
     def _close_epoch(self) -> None:
         if self._raw is None and self._spacing is None:
@@ -182,7 +227,7 @@ class WeightAveraging(StatefulCallback):
         updates = self._updates()
         if not self._counting or updates == 0:
             return
-        self._last += updates
+        self._last = [updates_made(optimizer) for optimizer in self._optimizers]
         share = self._mean.share(updates)
         if self.mode == "optimizer":
             self._own_average()  # fails at the first batch if there is none
@@ -193,8 +238,20 @@ class WeightAveraging(StatefulCallback):
             self._update = _updater(variables, self._averages)
         self._update(tf.constant(share, tf.float32))
 
-    def _own_average(self) -> list[Any]:
-        return _keras_internals.average_values(self.model.optimizer, self.model.trainable_variables)
+    def _own_average(self) -> tuple[list[Any], list[Any]]:
+        """The variables of all optimizers that average, and their averages."""
+        variables: list[Any] = []
+        averages: list[Any] = []
+        for optimizer in self._optimizers:
+            own = _keras_internals.trained_by(optimizer)
+            values = _keras_internals.average_values(optimizer, own)
+            if values is not None:
+                variables, averages = variables + own, averages + values
+        if not variables:
+            kinds = [type(optimizer).__name__ for optimizer in self._optimizers]
+            expected = 'mode="optimizer" needs an optimizer that averages: `use_ema=True` or Schedule-Free.'
+            raise ValueError(f"{expected} Received: {', '.join(kinds)}.")
+        return variables, averages
 
 
 @contextlib.contextmanager
@@ -217,22 +274,35 @@ def averaged(model: keras.Model) -> Iterator[None]:
             callback.swap_out()
 
 
-def _float_weights(model: keras.Model) -> list[keras.Variable]:
-    """Weights and moving statistics; layers that are frozen today may be trained tomorrow."""
-    return [v for v in model.weights if "float" in str(v.dtype)]
+def _float_weights(model: keras.Model) -> list[Any]:
+    """Weights and moving statistics; layers that are frozen today may be trained tomorrow.
+
+    Also `tf.Variable`s that are trained, such as a temperature, which Keras does not list.
+    """
+    trained = [v for each in optimizers_in_use(model).values() for v in _keras_internals.trained_by(each)]
+    every = {id(variable): variable for variable in [*model.weights, *trained]}
+    return [v for v in every.values() if tf.as_dtype(keras.backend.standardize_dtype(v.dtype)).is_floating]
 
 
-def _wide(variable: keras.Variable) -> tf.Tensor:
+def _digest(model: keras.Model) -> bytes:
+    """Of the weights that are averaged."""
+    digest = hashlib.blake2b(digest_size=16)
+    for variable in _float_weights(model):
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return digest.digest()
+
+
+def _wide(variable: Any) -> tf.Tensor:
     """In float32 at least: an average moves by steps too small for float16."""
-    value = keras.ops.convert_to_tensor(variable)
-    return value if variable.dtype == "float64" else tf.cast(value, tf.float32)
+    value = tf.convert_to_tensor(variable)
+    return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
 
 
-def _updater(variables: list[keras.Variable], averages: list[tf.Variable]) -> Any:
+def _updater(variables: list[Any], averages: list[tf.Variable]) -> Any:
     @tf.function(input_signature=[tf.TensorSpec((), tf.float32)])
     def update(share: tf.Tensor) -> None:
         for variable, average in zip(variables, averages):
-            difference = tf.cast(variable.value, average.dtype) - average
+            difference = tf.cast(tf.convert_to_tensor(variable), average.dtype) - average
             average.assign_add(tf.cast(share, average.dtype) * difference)
 
     return update
