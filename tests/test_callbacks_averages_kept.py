@@ -65,5 +65,5 @@ def test_weights_that_the_user_sets_are_what_the_next_fit_begins_with():
 
 
 def test_backup_and_restore_is_refused_as_it_would_save_the_average(tmp_path):
-    with pytest.raises(ValueError, match="`Resume`, which saves both"):
+    with pytest.raises(ValueError, match="Resume`, which saves both"):
         fit(make("sgd"), 1, C.WeightAveraging(), keras.callbacks.BackupAndRestore(tmp_path / "b"))

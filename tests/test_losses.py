@@ -144,5 +144,90 @@ def test_refused_arguments(make, name):
 def test_predictions_of_another_number_of_classes_are_refused(loss, name):
     with pytest.raises(ValueError, match=f"`{name}` must be 3 numbers.*The model predicts 3 classes"):
         loss(np.array([0, 1]), np.full((2, 3), 1 / 3, "f4"))
-    with pytest.raises(ValueError, match="`y_pred` must be of two or more classes.*sigmoid"):
-        loss(np.array([0, 1]), np.full((2, 1), 0.5, "f4"))  # the loss would be 0 whatever it says
+    assert float(loss(np.array([0, 1]), np.full((2, 1), 0.5, "f4"))) > 0.1  # one sigmoid is two classes
+
+
+SIGMOID = rng.normal(size=(6, 1)) * 3
+BINARY = rng.integers(0, 2, 6)
+TWO = [
+    Focal(from_logits=True, alpha=[1, 3], label_smoothing=0.1),
+    ClassBalanced([90, 10], gamma=1.0, from_logits=True),
+    LogitAdjusted([90, 10], from_logits=True),
+]
+
+
+@pytest.mark.parametrize("loss", TWO, ids=lambda each: each.name)
+def test_one_sigmoid_equals_a_softmax_over_its_two_classes(loss):
+    both = np.concatenate([np.zeros_like(SIGMOID), SIGMOID], 1)
+    expected = float(loss(BINARY, both))
+    probability = type(loss).from_config({**loss.get_config(), "from_logits": False})
+    for y in (BINARY, BINARY[:, None], BINARY.astype("f")):
+        assert float(loss(y, SIGMOID)) == pytest.approx(expected, rel=1e-5)
+        assert float(probability(y, 1 / (1 + np.exp(-SIGMOID)))) == pytest.approx(expected, rel=1e-4)
+    pixels = float(loss(BINARY.reshape(1, 2, 3), SIGMOID.reshape(1, 2, 3, 1)))
+    assert pixels == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_of_sigmoids_equals_keras():
+    several = rng.integers(0, 2, (8, 3)).astype("f")
+    expected = keras.losses.BinaryFocalCrossentropy(gamma=2.0, from_logits=True)
+    ours = Focal(gamma=2.0, from_logits=True, multi_label=True)
+    assert float(ours(several, LOGITS)) == pytest.approx(float(expected(several, LOGITS)), rel=1e-4)
+    one = Focal(gamma=2.0, from_logits=True)(BINARY, SIGMOID)
+    assert float(one) == pytest.approx(float(expected(BINARY[:, None], SIGMOID)), rel=1e-4)
+
+
+def test_several_labels_weigh_and_adjust_each_label():
+    several, p = np.array([[1.0, 0, 1], [0, 0, 1]]), np.array([[0.9, 0.2, 0.6], [0.1, 0.3, 0.7]])
+    each = -(several * np.log(p) + (1 - several) * np.log(1 - p))
+    weights = ClassBalanced(COUNTS).weights
+    balanced = ClassBalanced(COUNTS, multi_label=True)(several, p)
+    assert float(balanced) == pytest.approx((each * weights).mean(), rel=1e-5)
+    prior = np.array(COUNTS) / 2000
+    moved = 1 / (1 + (1 - p) / p * (1 - prior) / prior)
+    expected = -(several * np.log(moved) + (1 - several) * np.log(1 - moved)).mean()
+    adjusted = LogitAdjusted(COUNTS, multi_label=True, examples=2000)
+    assert float(adjusted(several, p)) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="`examples` must be the number of training examples"):
+        LogitAdjusted(COUNTS, multi_label=True)
+
+
+@pytest.mark.parametrize("loss", LOSSES[::2], ids=IDS[::2])
+@pytest.mark.parametrize("traced", [False, True], ids=["eager", "graph"])
+def test_labels_that_mean_nothing_are_refused(loss, traced):
+    call = tf.function(loss, autograph=False) if traced else loss
+    p = tf.constant(softmax(LOGITS[:1]), tf.float32)
+    wrong = {
+        "whole numbers from 0 to 2": [3.0, -1.0, 0.5],
+        "shares that sum to 1": [[[1.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]]],
+    }
+    for text, labels in wrong.items():
+        for label in labels:
+            y = tf.constant([label] if np.ndim(label) == 0 else label)
+            with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+                call(y, p)
+            compiled = tf.function(loss, jit_compile=True, autograph=False)
+            assert not traced or np.isnan(compiled(y, p))  # XLA cannot raise
+    with pytest.raises(tf.errors.InvalidArgumentError, match="from_logits=True"):
+        call(tf.constant([0.0]), tf.constant([[3.0, -1.0, 2.0]]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"must lie in \[0, 1\]"):
+        Focal()(tf.constant([2.0]), tf.constant([[0.5]]))
+
+
+@pytest.mark.parametrize("loss", LOSSES[::2], ids=IDS[::2])
+def test_ignored_pixels_count_in_no_mean_as_in_keras(loss):
+    p, y = softmax(LOGITS).reshape(2, 2, 2, 3), LABELS.reshape(2, 2, 2).copy()
+    y[0, 0] = 255
+    ignoring = type(loss).from_config({**loss.get_config(), "ignore_class": 255})
+    valid = y != 255
+    assert float(ignoring(y, p)) == pytest.approx(float(loss(y[valid], p[valid])), rel=1e-5)
+    plain = keras.losses.SparseCategoricalCrossentropy(ignore_class=255)
+    without = Focal(gamma=0, ignore_class=255)
+    assert float(without(y, p)) == pytest.approx(float(plain(y, p)), rel=1e-5)
+
+
+def test_labels_of_another_shape_are_refused_with_both_shapes():
+    with pytest.raises(ValueError, match=r"\(4,\).*\(8, 3\)|shape \(8, 3\)"):
+        Focal(multi_label=True)(np.zeros(4), softmax(LOGITS))
+    with pytest.raises(ValueError, match="shares"):
+        Focal()(np.zeros((8, 4)), softmax(LOGITS))

@@ -24,17 +24,6 @@ def check_weights(name: str, weights: Sequence[float]) -> list[float]:
     return numbers.tolist()
 
 
-def check_classes(y_pred: Any, name: str, given: Sequence[float] | np.ndarray | None) -> None:
-    """Refuses predictions of one class, whose loss is always 0, or of others than an argument is for."""
-    classes = y_pred.shape[-1]
-    if classes == 1:
-        fix = "Give the model a unit for each class; one sigmoid unit needs a binary loss of Keras."
-        raise ValueError(message("y_pred", "of two or more classes", tuple(y_pred.shape), fix))
-    if given is not None and classes is not None and len(given) != classes:
-        fix = f"The model predicts {classes} classes."
-        raise ValueError(message(name, f"{classes} numbers", list(given), fix))
-
-
 def _numbers(values: Any) -> np.ndarray | None:
     numbers: np.ndarray = np.asarray(values)
     known = numbers.dtype.kind in "iuf" and numbers.ndim == 1 and len(numbers) > 1
