@@ -230,28 +230,6 @@ def average_values(optimizer: Any, variables: list) -> list | None:
     return None
 
 
-def callbacks_of_fit() -> list[keras.callbacks.Callback]:
-    """All callbacks of the running `fit`; none if a callback is called otherwise.
-
-    Keras tells a callback nothing of the others; the list is found as the caller of `on_train_begin`.
-    """
-    frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
-        frame = frame.f_back
-    return [] if frame is None else list(frame.f_locals["self"].callbacks)
-
-
-def callbacks_after(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
-    """All callbacks of the running `fit` but the given one, which must be the first."""
-    callbacks = callbacks_of_fit()
-    if not callbacks:
-        raise RuntimeError(f"`{type(callback).__name__}` must be called by Keras's `CallbackList`.")
-    if callbacks[0] is not callback:
-        names = [type(each).__name__ for each in callbacks]
-        raise ValueError(f"`{type(callback).__name__}` must be the first callback. Received: {names}.")
-    return callbacks[1:]
-
-
 def begin_at_epoch(model: keras.Model, epoch: int | None) -> None:
     """Makes the running `fit` begin at an epoch: the way of Keras's own `BackupAndRestore`."""
     model._initial_epoch = epoch

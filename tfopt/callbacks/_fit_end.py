@@ -51,6 +51,23 @@ class FitEnd:
         return frame is None
 
 
+def callbacks_of_fit() -> list[keras.callbacks.Callback]:
+    """All callbacks of the running `fit`; none if a callback is called otherwise."""
+    callbacks, _ = _running_fit()
+    return [] if callbacks is None else list(callbacks.callbacks)
+
+
+def callbacks_after(callback: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
+    """All callbacks of the running `fit` but the given one, which must be the first."""
+    callbacks = callbacks_of_fit()
+    if not callbacks:
+        raise RuntimeError(f"`{type(callback).__name__}` must be called by Keras's `CallbackList`.")
+    if callbacks[0] is not callback:
+        names = [type(each).__name__ for each in callbacks]
+        raise ValueError(f"`{type(callback).__name__}` must be the first callback. Received: {names}.")
+    return callbacks[1:]
+
+
 def _running_fit() -> tuple[keras.callbacks.CallbackList | None, FrameType | None]:
     """The list that calls this callback, and the frame that calls the list: `fit` or a loop of the user's."""
     frame = inspect.currentframe()

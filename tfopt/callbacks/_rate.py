@@ -4,6 +4,7 @@ A schedule in the optimizer is multiplied in the graph; a numeric rate is writte
 and the coupling to a batch size compose in any order. A model may train with several optimizers.
 """
 
+import logging
 import weakref
 from typing import Any
 
@@ -14,6 +15,8 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tfopt import _keras_internals
 from tfopt._optimizers_in_use import optimizers_in_use
+
+_LOG = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable(package="tfopt")
@@ -211,6 +214,17 @@ class Progress:
             f"else trains `{model.name}`. Make its optimizers attributes of the model, as in "
             "`self.generator_optimizer = generator_optimizer`, and they will be found."
         )
+
+    def warn(self) -> None:
+        """Like `check`, for a callback that is of use to a model which changes its weights itself."""
+        if self.is_missing():
+            model: Any = self._model()
+            _LOG.warning(
+                "%s: no optimizer that could be found made an update. If one trains `%s`, its state is "
+                "not saved. Make it an attribute of the model, as in `self.g_optimizer = g_optimizer`.",
+                self._kind,
+                model.name,
+            )
 
     def _counts(self) -> list[int]:
         return [updates_made(optimizer) for optimizer in self._optimizers.values()]

@@ -14,7 +14,7 @@ from tfopt._checks import check_instance, check_integer, check_number, message
 from tfopt.callbacks import _snapshot
 from tfopt.callbacks._agreement import Agreement, Termination, worker_of
 from tfopt.callbacks._checkpoint import CheckpointFolder
-from tfopt.callbacks._fit_end import FitEnd
+from tfopt.callbacks._fit_end import FitEnd, callbacks_after
 from tfopt.callbacks._rate import Progress
 from tfopt.callbacks._settings import Settings
 
@@ -106,7 +106,7 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Looks for a checkpoint and makes `fit` begin at its epoch."""
-        self._others = _keras_internals.callbacks_after(self)
+        self._others = callbacks_after(self)
         self._worker = worker_of(self.model.distribute_strategy)
         self._folder = CheckpointFolder(self.directory, self.keep, self._worker)
         _keras_internals.build_for_training(self.model, None if self.data is None else self.data.element_spec)
@@ -172,12 +172,8 @@ class Resume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Says once if an optimizer may have been overlooked: a model may also change its weights itself."""
-        if self._epochs_run == 1 and self._state is None and self._progress.is_missing():
-            _LOG.warning(
-                "Resume: no optimizer that could be found made an update. If one trains `%s`, its state is "
-                "not saved. Make it an attribute of the model, as in `self.g_optimizer = g_optimizer`.",
-                self.model.name,
-            )
+        if self._epochs_run == 1 and self._state is None:
+            self._progress.warn()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Saves the end, or brings it back if the run was over already."""

@@ -14,6 +14,7 @@ from tfopt import _keras_internals
 from tfopt._batch_norm import reestimate
 from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._optimizers_in_use import optimizers_in_use
+from tfopt.callbacks._fit_end import callbacks_of_fit
 from tfopt.callbacks._rate import Progress, updates_made
 from tfopt.callbacks._running_mean import RunningMean
 from tfopt.callbacks._state import StatefulCallback
@@ -112,9 +113,7 @@ class WeightAveraging(StatefulCallback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Starts a new average."""
-        if any(
-            isinstance(each, keras.callbacks.BackupAndRestore) for each in _keras_internals.callbacks_of_fit()
-        ):
+        if any(isinstance(each, keras.callbacks.BackupAndRestore) for each in callbacks_of_fit()):
             raise ValueError(
                 "`WeightAveraging` must not be used with `BackupAndRestore`, which would save the average in "
                 "place of the training weights. Use `tfopt.callbacks.Resume`, which saves both."
