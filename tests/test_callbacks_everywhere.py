@@ -56,6 +56,7 @@ CASES = {
     "GradientNoiseScale": lambda folder: [C.GradientNoiseScale()],
     "LearningRateDecay": lambda folder: [C.LearningRateDecay(lambda step: 0.01)],
     "LearningRateFinder": lambda folder: [C.LearningRateFinder(1e-5, 1e-3, 10)],
+    "NanPolicy": lambda folder: [C.NanPolicy("rollback", every=2)],
     "NoiseScaleRamp": lambda folder: [C.GradientNoiseScale(), C.NoiseScaleRamp(4, 3)],
     "PlateauDecay": lambda folder: [C.PlateauDecay("loss", patience=9)],
     "Resume": lambda folder: [C.Resume(folder)],
@@ -68,7 +69,7 @@ CASES = {
     "Pruning": lambda folder: [compress.Pruning(0.5)],
     "SparseTraining": lambda folder: [compress.SparseTraining(0.5)],
 }
-PASSIVE = {"GradientNoiseScale", "LearningRateDecay", "PlateauDecay", "Resume"}
+PASSIVE = {"GradientNoiseScale", "LearningRateDecay", "NanPolicy", "PlateauDecay", "Resume"}
 PASSIVE |= {"TimeBudget", "TrainingMonitor", "WeightAveraging"}
 ACCUMULATES = {"GradientNoiseScale": 2, "NoiseScaleRamp": 2}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-_OUTSIDE = ("keras.", "tensorflow.", "tf_keras.", "numpy.", "builtins", "collections")
+_OUTSIDE = ("keras.", "tfopt.", "tensorflow.", "tf_keras.", "numpy.", "builtins", "collections")
 _STEPS = ("train_step", "make_train_function", "fit")  # a model that overrides none trains by `optimizer`
 
 

@@ -5,6 +5,7 @@ from tfopt.callbacks.batch_size_ramp import BatchSizeRamp
 from tfopt.callbacks.gradient_noise_scale import GradientNoiseScale
 from tfopt.callbacks.learning_rate_decay import LearningRateDecay
 from tfopt.callbacks.learning_rate_finder import LearningRateFinder
+from tfopt.callbacks.nan_policy import NanPolicy
 from tfopt.callbacks.noise_scale_ramp import NoiseScaleRamp
 from tfopt.callbacks.plateau_decay import PlateauDecay
 from tfopt.callbacks.resume import Resume
@@ -18,6 +19,7 @@ __all__ = [
     "GradientNoiseScale",
     "LearningRateDecay",
     "LearningRateFinder",
+    "NanPolicy",
     "NoiseScaleRamp",
     "PlateauDecay",
     "Resume",
