@@ -274,3 +274,16 @@ def test_a_tflite_file_is_run_without_tensorflow(files, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-1] == "heavy []"
+
+
+def test_a_table_is_evaluated_by_the_columns_that_are_named(files, tmp_path, capsys):
+    photos = files / "photos" / "test"
+    rows = [
+        f"{photos / name / '0.png'},{name},{label}" for name, label in zip(NAMES, ("blue", "green", "red"))
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(["path,color,guess", *rows]))
+    words = ["evaluate", str(files / "model.keras"), "--data", str(tmp_path / "table.csv"), "--split", "all"]
+    for column, accuracy in (("color", 1.0), ("guess", 1 / 3)):
+        assert main([*words, "--label-column", column, "--json"]) == 0
+        measures = json.loads(capsys.readouterr().out)["measures"]
+        assert measures["accuracy"] == pytest.approx(accuracy)

@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, names_file
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options, names_file, number
 from tfopt.cli._streams import show
+from tfopt.recipes.data_options import DataOptions
 from tfopt.recipes.pixel_scales import SCALES
 
 _SPLITS = ("auto", "all", "train", "validation", "test")
@@ -33,24 +34,20 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     images.add_argument(
         "--seed",
-        type=int,
+        type=number(int, minimum=0),
         default=0,
         metavar="N",
         help="seed of splits that the data does not have itself: that of the training. Default: 0.",
     )
-    images.add_argument(
-        "--on-bad-image",
-        default="raise",
-        choices=("raise", "skip"),
-        help="what happens at a file that is no image. Default: raise.",
-    )
-    images.add_argument(
+    add_options(command, DataOptions)
+    model = command.add_argument_group("model")
+    model.add_argument(
         "--class-names",
         type=names_file,
         metavar="FILE",
         help="one name on each line, for a model that holds no names, in the order of its outputs",
     )
-    images.add_argument(
+    model.add_argument(
         "--input-scale",
         default="auto",
         choices=("auto", *SCALES),
@@ -67,8 +64,8 @@ def run(parsed: argparse.Namespace) -> int:
     """Prints what the file reaches."""
     from tfopt.recipes.evaluating import evaluate
 
-    names = ("split", "seed", "on_bad_image", "class_names", "input_scale")
-    found = evaluate(parsed.model, parsed.data, **{name: getattr(parsed, name) for name in names})
+    options = {name: getattr(parsed, name) for name in ("split", "seed", "class_names", "input_scale")}
+    found = evaluate(parsed.model, parsed.data, **options, **given_options(parsed, DataOptions))
     if parsed.json:
         print(found.to_json())
     else:

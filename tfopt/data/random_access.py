@@ -39,7 +39,7 @@ class RandomAccess(abc.ABC):
     """
 
     regression = False
-    paths: np.ndarray | None = None
+    paths: Any = None  # an array of objects
 
     def __init__(
         self, labels: np.ndarray, image_size: tuple[int, int] | None, weights: np.ndarray | None = None

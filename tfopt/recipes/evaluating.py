@@ -76,6 +76,9 @@ def evaluate(
     on_bad_image: str = "raise",
     class_names: Sequence[str] | None = None,
     input_scale: str = "auto",
+    task: str = "auto",
+    image_column: str | None = None,
+    label_column: str | None = None,
 ) -> Evaluation:
     """Measures a `.keras`, `.h5` or `.tflite` file on labeled images.
 
@@ -95,6 +98,9 @@ def evaluate(
         input_scale: Scale of the pixels that a Keras model was trained on: "pixels" is [0, 255], "unit"
             [0, 1], "signed" [-1, 1], "imagenet" ImageNet's mean and deviation. "auto": the one with the best
             result, which is told, for a model that neither tfopt made nor scales pixels itself.
+        task: What the labels are. "auto": what the model answers.
+        image_column: Column of a table with the image files; None finds it.
+        label_column: Column with the labels, or several with commas between them; None finds it.
 
     Returns:
         An `Evaluation`.
@@ -110,11 +116,13 @@ def evaluate(
     """
     _checks.check_choice("split", split, SPLITS)
     classifier = Classifier(model, class_names=class_names, input_scale=input_scale)
-    task = classifier.task
+    kind, known = task, classifier.task
     if split == "auto":
         split = "all" if _is_split(source) else "test"
-    data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image, task.name)
-    places = _places(task, data)
+    columns = {"image_column": image_column, "label_column": _several(label_column)}
+    options = {"task": known.name if kind == "auto" else kind, "columns": columns}
+    data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image, options)
+    places = _places(known, data)
     chosen = _chosen(data, split)
     labels: list[np.ndarray] = []
     outputs: dict[str, list[np.ndarray]] = {scale: [] for scale in classifier.scales}
@@ -124,14 +132,14 @@ def evaluate(
         labels.append(targets)
     if not labels:
         raise ValueError(_checks.message("split", "a split with images", split))
-    truth = _relabeled(np.concatenate(labels), places, task)
+    truth = _relabeled(np.concatenate(labels), places, known)
     return Evaluation(
         model=str(classifier.path),
         data=str(data.about.get("source", "")),
         split=split,
         samples=len(truth),
-        task=task.name,
-        measures=_best_scale(task, truth, outputs),
+        task=known.name,
+        measures=_best_scale(known, truth, outputs),
         bytes=classifier.path.stat().st_size,
         latency_ms=_latency(classifier),
     )
@@ -156,11 +164,19 @@ def _is_split(source: Any) -> bool:
     return split_of(os.path.basename(os.path.abspath(source))) is not None
 
 
-def _opened(source: Any, drawn: dict[str, float], seed: int, on_bad_image: str, task: str) -> Examples:
+def _several(label_column: str | None) -> Any:
+    """One column, or several of "a,b"."""
+    columns = label_column.split(",") if label_column else []
+    return columns if len(columns) > 1 else label_column
+
+
+def _opened(
+    source: Any, drawn: dict[str, float], seed: int, on_bad_image: str, options: dict[str, Any]
+) -> Examples:
     """The splits of the data; as datasets where TensorFlow has to read them."""
     if not isinstance(source, ImageDataset):
         shares = {"validation": 0.0, "test": 0.0} | drawn
-        found = read_examples(source, shares, seed, on_bad_image, task=task)
+        found = read_examples(source, shares, seed, on_bad_image, **options)
         if isinstance(found, Examples):
             return found
         source = found
