@@ -343,3 +343,20 @@ def test_what_int8_cannot_do_is_said_before_anything_trains(tmp_path, monkeypatc
         model = network(L.Flatten(), first=[L.Rescaling(1 / 255)])
         tfopt.finetune(digits(), model=model, output=str(tmp_path / "run"), progress=QUIET)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_weak_model_of_many_classes_is_above_chance_and_a_constant_one_is_not(monkeypatch):
+    images = {name: (x, np.arange(len(x)) % 50) for name, (x, _) in digits().items()}
+    opened = session(images, model=network(L.Flatten(), L.Dense(50, activation="softmax")))
+    truth = np.arange(70) % 50
+
+    def answers(right):
+        """So many answers are right, all others name class 0."""
+        return lambda *_, **__: np.eye(50)[np.where(np.arange(70) < right, truth, 0)]
+
+    model = own_model.load(opened.config.model)
+    monkeypatch.setattr(keras.Model, "predict", answers(8))
+    assert own_model.trained_scale(model, opened) == "pixels"
+    monkeypatch.setattr(keras.Model, "predict", answers(1))
+    with pytest.raises(ValueError, match="balanced accuracy on 70 validation images"):
+        own_model.trained_scale(model, opened)

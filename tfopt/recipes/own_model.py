@@ -1,5 +1,6 @@
 """Somebody else's model, made fit for the recipes: from pixels in [0, 255] to what the task answers."""
 
+import math
 import tempfile
 from typing import Any
 
@@ -16,7 +17,8 @@ from tfopt.recipes.pixel_scales import MEANINGS
 from tfopt.recipes.session import Session
 from tfopt.recipes.stages.linear_head import ADVICE, find_head, probe_score
 
-LEAST_GAIN = 0.1  # of the way from chance to perfect that a trained model must have gone
+# A trained model must be above chance by one of these: a share of the way to perfect, standard errors.
+LEAST_GAIN, LEAST_ERRORS = 0.1, 3.0
 TRIED_BATCHES = 16
 OPEN_SIZE = 64  # pixels, for a try of a model that takes any size; divisible by the usual strides
 KEEPABLE = (
@@ -62,17 +64,19 @@ def trained_scale(model: keras.Model, session: Session) -> str:
     """
     task, (images, labels) = session.task, _examples(session, "validation")
     measure, chance, perfect = task.chance(labels)
+    words = measure.replace("_", " ")
 
     def score(candidate: keras.Model) -> float:
         found = task.measures(labels, candidate.predict(images, verbose=0))[measure]
         return found if np.isfinite(found) else -np.inf
 
     scale, scores = find_scale(adapted(model, session, "pixels"), score, session.config.input_scale)
-    tell_scale(session, scale, scores, measure)
-    if scores[scale] < chance + LEAST_GAIN * (perfect - chance):
+    tell_scale(session, scale, scores, words)
+    error = math.sqrt(chance * (1 - chance) / len(labels))
+    if scores[scale] < chance + min(LEAST_GAIN * (perfect - chance), LEAST_ERRORS * error):
         tried = ", ".join(f"{MEANINGS[each]}: {value:.3f}" for each, value in scores.items())
         raise ValueError(
-            f"`model` must be trained on this data. Received: a model whose {measure} on {len(labels)} "
+            f"`model` must be trained on this data. Received: a model whose {words} on {len(labels)} "
             f"validation images is hardly above that of chance, {chance:.3f} (pixels scaled to {tried}). Are "
             f"its classes in another order than {list(task.names[:4])}...? Was it trained on pixels of "
             "another scale: put a `keras.layers.Rescaling` in front of it?"

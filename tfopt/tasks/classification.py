@@ -87,9 +87,8 @@ class Classification(Task):
         }
 
     def chance(self, labels: np.ndarray) -> tuple[str, float, float]:
-        """The share of the largest class, which a model reaches that always names it."""
-        counts = np.bincount(self._numbers(labels), minlength=self.outputs)
-        return "accuracy", float(counts.max() / counts.sum()), 1.0
+        """The mean recall of a model that always names one class; accuracy would depend on their shares."""
+        return "balanced_accuracy", 1 / len(np.unique(self._numbers(labels))), 1.0
 
     def answer(
         self, output: np.ndarray, top: int = 3, threshold: float | None = None
