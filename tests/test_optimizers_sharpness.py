@@ -113,3 +113,23 @@ def test_several_outputs_have_losses_by_name(outputs):
     assert set(sharp) == set(plain) == {"loss", "low_loss", "high_loss", "low_mae"}
     for name, value in plain.items():
         np.testing.assert_allclose(sharp[name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["train_step", "compute_loss"])
+def test_a_step_or_loss_of_the_model_that_would_not_be_called_is_refused(name):
+    own = type("Own", (keras.Model,), {name: lambda self, *args, **options: None})
+    inputs = keras.Input((2,))
+    with pytest.raises(ValueError, match=f"would not call `Own.{name}`.*subclass of `SharpnessAware`"):
+        SharpnessAware(own(inputs, keras.layers.Dense(1)(inputs)))
+
+
+def test_the_loss_of_a_subclass_is_used_in_both_passes():
+    class Doubled(SharpnessAware):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return 2.0 * keras.ops.mean((y - y_pred) ** 2)
+
+    model = Doubled(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    model.compile(keras.optimizers.SGD(0.0))
+    x, y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+    expected = 2.0 * float(((y - model.predict(x, verbose=0)) ** 2).mean())
+    assert model.fit(x, y, verbose=0).history["loss"][0] == pytest.approx(expected, rel=1e-5)

@@ -31,7 +31,8 @@ class SharpnessAware(keras.Model):
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If `rho` is out of its bounds or not finite, or `model` is not built.
+        ValueError: If `rho` is out of its bounds or not finite, `model` is not built, or its class has a
+            `train_step` or `compute_loss` of its own, which would not be called.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
@@ -53,6 +54,7 @@ class SharpnessAware(keras.Model):
         _checks.check_instance("model", model, keras.Model)
         if not model.built:
             raise ValueError(_checks.message("model", "built", model.name, "Give it an input shape."))
+        _check_step(model)
         self.model = model
         if hasattr(model, "output_names"):  # losses and metrics may be given by name
             self.output_names = list(model.output_names)
@@ -115,3 +117,13 @@ class SharpnessAware(keras.Model):
         """The reverse of `get_config`."""
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         return cls(**{**config, "model": model})
+
+
+def _check_step(model: keras.Model) -> None:
+    """Refuses a model whose own training step or loss would silently not be used."""
+    for name in ("train_step", "compute_loss"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            raise ValueError(
+                f"`SharpnessAware` would not call `{type(model).__name__}.{name}`. Put the loss into "
+                "`compute_loss` of a subclass of `SharpnessAware`, and wrap a model without this method."
+            )
