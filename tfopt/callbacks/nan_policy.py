@@ -148,4 +148,5 @@ class NanPolicy(StatefulCallback):
 
     def _restore(self) -> None:
         if self._good is not None:
-            _snapshot.write_variables(*self._good, self.model.distribute_strategy)
+            variables, values = self._good
+            _snapshot.write_variables(variables, values, self.model.distribute_strategy)

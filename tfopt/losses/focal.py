@@ -71,7 +71,11 @@ class Focal(CategoricalLoss):
     def terms(self, y: tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
         """The loss of every class."""
         terms = -y * focus(log_p, self.gamma) * log_p
-        return terms if self.alpha is None else terms * self.per_class("alpha", np.float32(self.alpha), terms)
+        return (
+            terms
+            if self.alpha is None
+            else terms * self.per_class("alpha", np.array(self.alpha, np.float32), terms)
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
