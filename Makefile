@@ -48,6 +48,7 @@ test-versions:
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+	$(BIN)/python tests/site.py site
 
 release-check: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[release]'
