@@ -135,11 +135,11 @@ def posix_only(path: pathlib.Path) -> list[tuple[str, str]]:
     found = []
     for statement in tree(path).body:
         for node in ast.walk(statement):
-            names = (
-                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [ast.unparse(node)]
-            )
-            used = isinstance(node, ast.Import | ast.Attribute) and POSIX_ONLY.intersection(names)
-            found += [(name, ast.unparse(statement)) for name in used or ()]
+            if isinstance(node, ast.Import):
+                used = POSIX_ONLY.intersection(alias.name for alias in node.names)
+            else:
+                used = POSIX_ONLY.intersection([ast.unparse(node)] if isinstance(node, ast.Attribute) else [])
+            found += [(name, ast.unparse(statement)) for name in used]
     return found
 
 
