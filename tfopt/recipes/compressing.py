@@ -98,6 +98,8 @@ def compress(
     same = identity(described, session.stored, [path])
     with RunFolder(config.output, same, config.overwrite, [path]) as folder:
         session.progress.say(session.counts_text)
+        if session.leak_text:
+            session.progress.say(session.leak_text)
         run = Run(folder, session)
         small = run.through(stages_of(config, teacher), start)
         unfreeze(small)

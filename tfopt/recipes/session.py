@@ -15,6 +15,7 @@ from tfopt import data, distribute, tasks
 from tfopt._checks import message
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.leaking import leak_text
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.sampling import sampled
@@ -101,6 +102,11 @@ class Session:
     def counts_text(self) -> str:
         """How many images of how many classes, in one line."""
         return self.task.counts_text(image_counts(self.images))
+
+    @functools.cached_property
+    def leak_text(self) -> str:
+        """A warning if images are in two splits, or have two classes; else ""."""
+        return leak_text(self.images)
 
     @functools.cached_property
     def balanced(self) -> data.ImageDataset:
