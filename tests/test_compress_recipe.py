@@ -70,7 +70,7 @@ def run(path, tmp_path_factory):
 
 def test_every_step_is_measured_and_keeps_what_came_before(run, path):
     output, _, result = run
-    names = ["float", "slimmed", "pruned", "clustered", "int8 (Keras)", "int8 file"]
+    names = ["float", "slimmed", "pruned", "clustered", "int8 (Keras)", "float file", "int8 file"]
     assert [row.name for row in result.comparison.rows] == names
     whole = keras.models.load_model(path)
     convolution = result.model.get_layer(whole.layers[1].name)

@@ -140,7 +140,9 @@ def run(tmp_path_factory):
 
 def test_the_whole_job_leaves_a_verified_file_and_a_report(run):
     output, _, result = run
-    assert [row.name for row in result.comparison.rows] == ["float", "pruned", "int8 (Keras)", "int8 file"]
+    names = ["float", "pruned", "int8 (Keras)", "float file", "int8 file"]
+    assert [row.name for row in result.comparison.rows] == names
+    assert result.comparison.reference.name == "float file"
     assert set(result.history) == {"fine-tuning", "pruning", "quantization"}
     file = tfopt.compress.TFLiteModel(result.tflite_path)
     assert tuple(file.class_names) == result.class_names
@@ -152,7 +154,11 @@ def test_the_whole_job_leaves_a_verified_file_and_a_report(run):
     assert all(layer.trainable for layer in kept.layers)
     again = tfopt.FinetuneConfig.from_file(output / "config.json")
     assert again.sparsity == 0.5 and again.to_dict() == again.resolved(None).to_dict(), "nothing is left open"
-    rows = json.loads((output / "comparison.json").read_text())["rows"]
+    told = json.loads((output / "comparison.json").read_text())
+    rows = told["rows"]
+    assert told["class_names"] == list(result.class_names) and len(rows[-1]["recalls"]) == 10
+    assert rows[0]["engine"] == "Keras" and rows[-1]["engine"] == rows[-2]["engine"] != "Keras"
+    assert 'id="classes"' in page and "with quantization was" in page
     assert rows[-1]["bytes"] == (output / "model.tflite").stat().st_size
 
 

@@ -19,6 +19,7 @@ from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
 from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.session import Session, image_counts
+from tfopt.recipes.stages.better import RESULTS, verdict
 from tfopt.tasks import Classification
 
 SAMPLES = 24
@@ -74,6 +75,8 @@ def write_report(
     measured: str = "" if one_class else attempt("Measures", lambda: measures_text(setting, file), "")
     nothing: tuple[Any, Any] = (None, None)
     samples = attempt("Data", lambda: augmented_samples(setting), nothing)
+    warnings = [setting.leak_text, *comparison.warnings]
+    warnings += [verdict(record.history, setting.task) for record in records]
     skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(
         title=title or f"Fine-tuning {model.name}",
@@ -91,7 +94,7 @@ def write_report(
         embedding=attempt("Map of the images", lambda: embedding(setting, model), None),
         options=options or setting.config.to_dict(),
         environment=attempt("What was run", lambda: environment(setting), {}),
-        notes=[*filter(None, [measured]), *notes, *skipped],
+        notes=[*filter(None, [measured, *warnings]), *setting.stored.notes, *notes, *skipped],
         failed=attempt.failed,
         seconds=time.perf_counter() - started,
     )
@@ -122,9 +125,12 @@ def stages(records: Sequence[StageRecord], setting: Session) -> list[report.Stag
     refits = setting.config.pretrained and setting.config.fit_on_validation
     names = [record.name for record in records]
     learned = names.index("fine-tuning") if refits and "fine-tuning" in names else len(names)
+    curves = [
+        {key: record.history[key] for key in record.history if key not in RESULTS} for record in records
+    ]
     return [
-        report.Stage(record.name, record.history, record.seconds, number > learned)
-        for number, record in enumerate(records)
+        report.Stage(record.name, curve, record.seconds, number > learned)
+        for number, (record, curve) in enumerate(zip(records, curves))
     ]
 
 
@@ -140,6 +146,9 @@ def model_rows(comparison: Comparison) -> list[report.ModelRow]:
             latency_ms=row.latency.median_ms,
             latency_spread=(row.latency.p10_ms, row.latency.p90_ms),
             agreement=row.agreement,
+            engine=row.engine,
+            balanced_accuracy=None if math.isnan(row.balanced_accuracy) else row.balanced_accuracy,
+            recalls=row.recalls or None,
             note="exported and verified" if row is comparison.rows[-1] else "",
         )
         for row in comparison.rows

@@ -100,14 +100,22 @@ class Run:
     def compare(
         self, subjects: dict[str, Any], quantized: keras.Model | None, file: compress.TFLiteModel
     ) -> compress.Comparison:
-        """Measures models, the quantized one and the file on the test split."""
-        subjects = dict(subjects)
+        """Measures models, the quantized one and the file on the test split, beside the file in float.
+
+        Sizes and times can only be compared between files, so there is one of the last float model as well.
+        """
+        subjects, last = dict(subjects), list(subjects.values())[-1]
         if quantized is not None:
             subjects[Quantization.result] = quantized
+        if self.session.config.quantization is not None:
+            subjects["float file"] = compress.export(last, self.folder.writing("float.tflite"))
         subjects[f"{self.session.config.quantization or 'float'} file"] = file
         with self.session.progress.bar("verifying", 1) as bar:
             comparison = compress.compare(
-                subjects, self.session.plain("test"), task=self.session.task.compared_as
+                subjects,
+                self.session.plain("test"),
+                task=self.session.task.compared_as,
+                class_names=self.session.task.names,
             )
             bar.advance()
         write_text(self.folder.writing("comparison.json"), comparison.to_json())

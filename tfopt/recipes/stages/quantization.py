@@ -6,6 +6,7 @@ import keras
 
 from tfopt import compress, optimizers
 from tfopt.recipes.session import Session
+from tfopt.recipes.stages.better import keep_better, verdict
 from tfopt.recipes.stages.fit import Training, fit
 from tfopt.recipes.stages.stage import History, Stage
 
@@ -14,10 +15,11 @@ SMALL_BATCH = 16  # images, at most, for a student: more updates from the same i
 
 @final
 class Quantization(Stage):
-    """Quantization-aware training of a copy; keeps the last epoch.
+    """Quantization-aware training of a copy with corrected biases; keeps the last epoch if that is better.
 
     It learns the answers of the float model and no labels: those would train it further, away from what the
-    earlier stages have chosen by validation.
+    earlier stages have chosen by validation. If training gains nothing on validation, the copy is left as
+    post-training quantization made it.
 
     Args:
         teacher: The float model.
@@ -36,12 +38,16 @@ class Quantization(Stage):
         self.teacher, self.preserve, self.sparsity = teacher, preserve, sparsity
 
     def start(self, model: keras.Model, session: Session) -> keras.Model:
-        """A clone with quantized layers, whose ranges are unknown yet."""
+        """Post-training quantization: ranges and biases from a sample of the training images."""
+        sample = session.sample()
         with session.strategy.scope():
-            return compress.quantize_aware(model, self.preserve, input_range=(0, 255))
+            quantized = compress.quantize_aware(model, self.preserve, input_range=(0, 255), data=sample)
+        compress.correct_biases(quantized, model, sample)
+        return quantized
 
     def train(self, model: keras.Model, session: Session) -> History:
         """Trains `compress_epochs` epochs in small batches."""
+        untrained = model.get_weights()
         teacher = compress.Distillation(self.teacher, weight=1.0, losses=session.task.lessons())
         pruning = [compress.Pruning(self.sparsity)] if self.sparsity else []
         training = Training(
@@ -52,7 +58,11 @@ class Quantization(Stage):
             [teacher, *pruning],
             keep_best=False,
         )
-        return fit(model, in_small_batches(session), training)
+        history = fit(model, in_small_batches(session), training)
+        compress.correct_biases(model, self.teacher, session.sample())
+        results = keep_better(model, untrained, self.teacher, session)
+        session.progress.say(verdict(results, session.task))
+        return {**history, **results}
 
 
 def imitation(teacher: keras.Model, session: Session) -> compress.Distillation:
