@@ -122,7 +122,8 @@ def test_the_command(path, tmp_path, capsys):
             keras.utils.save_img(source / split / str(label) / f"{index}.png", image)
     options = ["--data", str(source), "--quantization", "dynamic", "--output", str(folder)]
     assert main(["compress", str(path), *options]) == 0
-    assert "dynamic file" in capsys.readouterr().out
+    assert "dynamic" in capsys.readouterr().out
+    assert "dynamic file" in (folder / "comparison.json").read_text()
     assert sorted(file.name for file in folder.glob("m*")) == ["model.keras", "model.tflite"]
     assert tfopt.compress.TFLiteModel(folder / "model.tflite").class_names == NAMES
 
@@ -135,7 +136,7 @@ def test_errors_are_one_line_and_leave_no_file(path, tmp_path, capsys):
     assert main(["compress", str(broken), "--data", "digits"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["tfopt compress"] * 3
-    assert "must be a file" in lines[0] and "must be a .keras file" in lines[1] and "broken.keras" in lines[2]
+    assert "must be a file" in lines[0] and "a .keras or .h5 file" in lines[1] and "broken.keras" in lines[2]
     other = {name: (images, labels % 5) for name, (images, labels) in digits().items()}
     with pytest.raises(ValueError, match="classes of the model and of the data differ"):
         compress(path, other, progress=QUIET, output=str(tmp_path / "out"))

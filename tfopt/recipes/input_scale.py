@@ -1,7 +1,6 @@
 """The scale of the pixels that somebody else's model was trained on: found on images, never assumed."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import keras
 
@@ -48,32 +47,10 @@ def scaled(model: keras.Model, scale: str) -> keras.Model:
     if scale == "pixels":
         return model
     factor, offset = SCALES[scale]
-    try:
-        graph = Graph(model)
-    except ValueError:  # a subclassed model is called as a whole
-        shape = model.input_shape
-        pixels = keras.Input(shape[1:], batch_size=shape[0], name="pixels")
-        rescaled = keras.layers.Rescaling(factor, offset, name="input_scale")(pixels)
-        return keras.Model(pixels, model(rescaled), name=model.name)
-
-    clones: dict[str, keras.Layer] = {}
-
-    def run(call: Any, args: tuple, kwargs: dict) -> Any:
-        layer = call.operation
-        if not isinstance(layer, keras.Layer):
-            return layer(*args, **kwargs)
-        if call.name not in clones:
-            clones[call.name] = new_layer(layer, call.name)
-        return clones[call.name](*args, **kwargs)
-
-    def source(tensor: Any, index: int) -> Any:
-        return keras.layers.Rescaling(factor, offset, name="input_scale")(tensor)
-
-    result = graph.replay(run, source)
-    for call in graph.calls:
-        if call.name in clones:
-            clones[call.name].set_weights(call.operation.get_weights())
-    return result
+    shape = model.input_shape
+    pixels = keras.Input(shape[1:], batch_size=shape[0], name="pixels")
+    rescaled = keras.layers.Rescaling(factor, offset, name="input_scale")(pixels)
+    return flat(keras.Model(pixels, model(rescaled), name=model.name))
 
 
 def flat(model: keras.Model) -> keras.Model:
@@ -92,7 +69,6 @@ def find_scale(
     model: keras.Model,
     score: Callable[[keras.Model], float],
     given: str = "auto",
-    possible: Sequence[str] = tuple(SCALES),
 ) -> tuple[str, dict[str, float]]:
     """(scale, score of each scale that was tried) of a model's inputs.
 
@@ -101,11 +77,10 @@ def find_scale(
     Args:
         model: The model.
         score: How good a model is that takes pixels in [0, 255]; larger is better.
-        given: One of `SCALES`, which is then taken, or "auto".
-        possible: What is tried; the first of equal ones is taken.
+        given: One of `SCALES`, which is then taken, or "auto": the first of those with the best score.
     """
     if given != "auto":
         return given, {given: score(scaled(model, given))}
-    tried = ("pixels",) if scales_itself(model) else tuple(possible)
+    tried = ("pixels",) if scales_itself(model) else tuple(SCALES)
     scores = {scale: score(scaled(model, scale)) for scale in tried}
     return max(scores, key=lambda scale: scores[scale]), scores
