@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import tfopt
+from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.stages.linear_head import head_layer
 
@@ -74,7 +75,7 @@ def measure(source: pathlib.Path, weights: str, output: pathlib.Path) -> dict[st
     found = {"seconds": time.perf_counter() - started}
     images, labels = batches(source, "test")
     for name, file in FILES.items():
-        guesses = tfopt.recipes.classifier.Classifier(output / file).predict(images).argmax(-1)
+        guesses = Classifier(output / file).predict(images).argmax(-1)
         found[name] = int(np.sum(guesses != labels))
     return {**found, "images": len(labels), COLUMNS[0]: regression_errors(source, weights)}
 

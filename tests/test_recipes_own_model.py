@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 import tfopt
 from tfopt.recipes import own_model, starting
+from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.input_scale import find_scale, flat, scaled, scales_itself
 from tfopt.recipes.lr_find import second_stage
 from tfopt.recipes.pixel_scales import SCALES
@@ -326,7 +327,7 @@ def test_finetune_learns_several_labels_and_numbers(task, tmp_path):
         output=str(tmp_path / "run"),
         progress=QUIET,
     )
-    file = tfopt.recipes.classifier.Classifier(result.tflite_path)
+    file = Classifier(result.tflite_path)
     assert file.task.name == task
     pixels, truth = images["test"]
     measure, chance, _ = file.task.chance(truth)
