@@ -69,7 +69,7 @@ def trained(tmp_path=None, progress=None, **options):
     config = dataclasses.replace(CONFIG, model=keras.Model(inputs, x), image_size=32, **options)
     session = Session.open(IMAGES, config, progress=progress or Stopping())
     if tmp_path is not None:
-        session = session.in_folder(lambda stage: tmp_path / stage)
+        session = session.in_folder(lambda stage: tmp_path / stage, lambda stage: tmp_path / "logs" / stage)
     model = starting_model(session)
     fit.fit(model, session, fit.Training("fine-tuning", 2, 1e-2, [], precision=config.precision))
     return model
