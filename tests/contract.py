@@ -1,13 +1,16 @@
-"""What every optimizer and wrapper must do; each check takes a row of the catalogue."""
+"""What every optimizer and wrapper must do; each check takes a row of the catalogue.
 
-import contextlib
-import inspect
-import json
+Most checks are those that `tfopt.testing` offers to all; here are the ones that need the facts of a row.
+"""
+
+import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 from catalogue import SHAPES, Case
+
+from tfopt import testing
 
 STEPS = 20
 
@@ -83,56 +86,7 @@ def check_shares_state_with_keras(case: Case):
         close(weights, other, 2e-5)
 
 
-# State and config ------------------------------------------------------------------------------------
-
-
-def check_config_is_complete(case: Case):
-    """Keys are constructor arguments, values are plain, and the config makes an equal optimizer."""
-    optimizer = case.make()
-    optimizer.build(variables())
-    config = optimizer.get_config()
-    accepted = set()
-    for kind in type(optimizer).__mro__:
-        if not kind.__module__.startswith("keras"):
-            accepted |= set(inspect.signature(kind.__init__).parameters)
-    assert set(config) <= accepted | {"name"}, set(config) - accepted
-    own = set(inspect.signature(type(optimizer).__init__).parameters) - {"self", "base_options"}
-    assert own <= set(config), own - set(config)
-    again = type(optimizer).from_config(json.loads(json.dumps(config)))
-    again.build(variables())
-    assert json.dumps(again.get_config()) == json.dumps(config)
-
-
-def check_resumes_bit_for_bit(case: Case):
-    """n steps, save, load into a fresh optimizer, n steps: equal to 2n steps in every bit."""
-    straight, resumed, grads = variables(), variables(), gradients()
-    optimizer = case.make()
-    for t in range(1, 11):
-        apply(optimizer, straight, grads[t])
-    before = case.make()
-    for t in range(1, 6):
-        apply(before, resumed, grads[t])
-    store = {}
-    before.save_own_variables(store)
-    after = type(before).from_config(before.get_config())
-    after.build(resumed)
-    after.load_own_variables({key: np.array(value) for key, value in store.items()})
-    for t in range(6, 11):
-        apply(after, resumed, grads[t])
-    for x, y in zip(values(straight), values(resumed), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-def check_loads_a_state_saved_before_the_first_update(case: Case):
-    """What `load_model` of a model that was compiled but never trained does."""
-    store = {}
-    case.make().save_own_variables(store)
-    optimizer = case.make()
-    optimizer.build(variables())
-    before = values(optimizer.variables)
-    optimizer.load_own_variables(store)
-    for x, y in zip(before, values(optimizer.variables), strict=True):
-        np.testing.assert_array_equal(x, y)
+# Facts -----------------------------------------------------------------------------------------------
 
 
 def check_state_is_as_documented(case: Case):
@@ -142,131 +96,6 @@ def check_state_is_as_documented(case: Case):
     optimizer.build(weights)
     slots = [v for v in optimizer.variables if tuple(v.shape) in ((4, 4), (5, 5))]
     assert len(slots) == case.slots * len(weights)
-
-
-def check_refuses_a_state_that_does_not_fit(case: Case):
-    optimizer = case.make()
-    optimizer.build(variables())
-    store = {}
-    optimizer.save_own_variables(store)
-    fewer = {str(i): store[str(i)] for i in range(len(store) - 1)}
-    for bad in (fewer, store | {str(len(store) - 1): np.zeros((7, 7))}):
-        try:
-            optimizer.load_own_variables(bad)
-        except ValueError as error:
-            assert "saved state" in str(error)
-        else:
-            raise AssertionError("accepted a state that does not fit")
-
-
-# Arithmetic -------------------------------------------------------------------------------------------
-
-
-def check_half_precision_variables_use_float32_arithmetic(case: Case):
-    """Each step equals the float32 step from the same start, rounded; the state is float32."""
-    for dtype, rounding in (("float16", 2e-3), ("bfloat16", 1e-2)):
-        half, grads = variables(dtype), gradients()
-        optimizer = case.make()
-        optimizer.build(half)
-        for t in range(1, 4):
-            full = [keras.Variable(tf.cast(w, "float32"), dtype="float32", name=w.name) for w in half]
-            twin = case.make()
-            twin.build(full)
-            twin.load_own_variables({str(i): v.numpy() for i, v in enumerate(optimizer.variables)})
-            twin.apply([tf.cast(tf.cast(g, dtype), "float32") for g in grads[t]], full)
-            apply(optimizer, half, grads[t])
-            close(half, full, rounding)
-        if not case.around_keras:
-            assert {v.dtype for v in optimizer.variables} <= {"float32", "int64"}
-
-
-def check_gradients_of_another_type_are_cast(case: Case):
-    """Numbers, lists, NumPy arrays, integers and other float types: a kernel would abort the process."""
-    rows, whole = tf.constant([0, 2, 1], tf.int64), tf.constant([3, 2], tf.int64)
-    for dtype, other in (("float32", "float64"), ("float64", "float32"), ("float32", "bfloat16")):
-        plain, cast = (variables(dtype, shapes=((), (3,), (3, 2), (3, 2), (4, 4))) for _ in range(2))
-        a, b = case.make(), case.make()
-        grads = [tf.fill(w.shape, tf.constant(0.5, w.dtype)) for w in plain]
-        mixed = [
-            0.5,
-            [0.5] * 3,
-            np.full((3, 2), 0.5, other if other != "bfloat16" else "float16"),
-            tf.IndexedSlices(tf.fill((3, 2), tf.constant(0.5, other)), rows, whole),
-            tf.fill((4, 4), tf.constant(0.5, other)),
-        ]
-        grads[3] = tf.IndexedSlices(grads[3], rows, whole)
-        for _ in range(3):
-            a.apply(grads, plain)
-            b.apply(mixed, cast)
-        close(cast, plain, 0.0)
-
-
-def check_duplicate_rows_equal_the_dense_gradient(case: Case):
-    """Sparse gradients with a row mentioned twice, all rows touched, equal their dense sum."""
-    rows = tf.constant([2, 0, 2, 1, 3], tf.int64)
-    slices = [tf.random.stateless_normal((5, 3), (t, 0)) for t in range(3)]
-    dense, sparse = variables(shapes=[(4, 3)]), variables(shapes=[(4, 3)])
-    a, b = case.make(), case.make()
-    for part in slices:
-        gradient = tf.IndexedSlices(part, rows, tf.constant([4, 3], tf.int64))
-        a.apply([tf.math.unsorted_segment_sum(part, rows, 4)], dense)
-        b.apply([gradient], sparse)
-    close(dense, sparse, 1e-6)
-
-
-# Graphs -----------------------------------------------------------------------------------------------
-
-
-def check_traces_once(case: Case):
-    """Three calls and a new learning rate need one trace, and the rate takes effect."""
-    optimizer, weights, grads = case.make(), variables(), gradients()
-    traces = []
-
-    @tf.function
-    def step(g):
-        traces.append(1)
-        apply(optimizer, weights, g)
-
-    for t in range(1, 4):
-        step([tf.constant(g, tf.float32) for g in grads[t]])
-    assert len(traces) <= 2  # TensorFlow traces a function that creates variables twice
-    count = len(traces)
-    optimizer.learning_rate = 0.0
-    before = values(weights)
-    for t in range(4, 7):
-        step([tf.constant(g, tf.float32) for g in grads[t]])
-    assert len(traces) == count
-    if case.stops_at_rate_0:
-        close(weights, before, 1e-7)
-
-
-def check_steps_without_data_do_nothing(case: Case):
-    """A step whose gradients fail, as at the end of a dataset of unknown length, changes nothing."""
-    optimizer, weights = case.make(), variables()
-    optimizer.build(weights)
-    source = iter(tf.data.Dataset.from_tensors(gradients()[1:2][0][0]).filter(lambda x: x > 1e9))
-
-    @tf.function
-    def step():
-        missing = tf.cast(next(source), tf.float32)
-        apply(optimizer, weights, [tf.ones(w.shape) * missing for w in weights])
-
-    before = values(weights) + values(optimizer.variables)
-    with contextlib.suppress(tf.errors.OutOfRangeError):
-        step()
-    close(values(weights) + values(optimizer.variables), before, 0.0)
-
-
-# Wiring -----------------------------------------------------------------------------------------------
-
-
-def check_constraints_hold(case: Case):
-    weights = [keras.Variable([0.015, 2.0, 1.0], name="v")]
-    weights[0].constraint = keras.constraints.NonNeg()
-    optimizer = case.make()
-    for _ in range(8):
-        optimizer.apply([tf.constant([50.0, 1.0, -1.0])], weights)
-        assert weights[0].numpy().min() >= 0
 
 
 def check_bad_arguments_are_refused(case: Case):
@@ -286,25 +115,13 @@ def check_bad_arguments_are_refused(case: Case):
                 raise AssertionError(f"{name}={bad!r} was accepted")
 
 
-def check_bad_gradients_are_refused(case: Case):
-    """None only, a wrong shape, an unknown variable: an error, and nothing has changed."""
-    optimizer, weights = case.make(), variables(shapes=[(3,), (2, 2)])
-    optimizer.build(weights)
-    stranger = keras.Variable([1.0])
-    bad = [
-        ([None, None], weights),
-        ([tf.ones(3), tf.ones((2, 3))], weights),
-        ([tf.ones(1)], [stranger]),
-    ]
-    before = values(weights) + values(optimizer.variables)
-    for grads, targets in bad:
-        try:
-            optimizer.apply(grads, targets)
-        except ValueError:
-            pass
-        else:
-            raise AssertionError("accepted bad gradients")
-    close(values(weights) + values(optimizer.variables), before, 0.0)
+def _of_case(check):
+    @functools.wraps(check)
+    def check_case(case: Case):
+        check(case.make)
+
+    return check_case
 
 
-CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]
+OWN = [value for name, value in list(globals().items()) if name.startswith("check_")]
+CHECKS = [*OWN, *map(_of_case, testing.CHECKS)]

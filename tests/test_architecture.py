@@ -27,7 +27,7 @@ LEVELS = [
     ["_tfmot", "_tflite_internals", "_batch_norm", "_plot", "_files"],
     ["schedules", "losses", "tasks"],
     ["optimizers", "data", "models", "distribute"],
-    ["callbacks"],
+    ["callbacks", "testing"],
     ["compress"],
     ["report"],
     ["recipes"],

@@ -11,7 +11,7 @@ from catalogue import CASES, KERAS_ADAM, RATE, Case
 from reference import sgd
 
 import tfopt.optimizers as to
-from tfopt.optimizers._rule import Slot
+from tfopt import testing
 
 
 def name(check):
@@ -27,10 +27,33 @@ def run(check, case):
         check(case)
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=name)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_contract(case, check):
-    run(check, case)
+# These train models, compile or start replicas: one case of each kind by default.
+SLOW = {
+    "check_replicas_build_and_stay_equal",
+    "check_graph_and_xla_equal_eager",
+    "check_a_traced_step_builds_model_and_optimizer",
+    "check_a_saved_model_trains_on_identically",
+    "check_a_copied_model_trains_on_identically",
+    "check_a_second_fit_starts_from_weights_that_were_set",
+}
+REPRESENTATIVE = {"GradientAccumulation", "ScheduleFreeAdamW", "stack"}
+PAIRS = [
+    pytest.param(case, check, id=f"{case}-{name(check)}", marks=pytest.mark.full)
+    if check.__name__ in SLOW and case.name not in REPRESENTATIVE
+    else pytest.param(case, check, id=f"{case}-{name(check)}")
+    for case in CASES
+    for check in contract.CHECKS
+]
+
+
+@pytest.mark.parametrize(("case", "check"), PAIRS)
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_contract(case, check, two_replicas):
+    if "replicas" in check.__name__:
+        with two_replicas.scope():  # several strategies in one process disturb each other
+            run(check, case)
+    else:
+        run(check, case)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c.wraps and c.name != "SOAP"], ids=str)
@@ -61,7 +84,9 @@ def test_fused_kernels_are_for_graphs_that_xla_does_not_compile(jit):
     assert (not kernels - {"ResourceApplyGradientDescent"}) == jit
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("check", contract.CHECKS, ids=name)
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_keras_adam_passes_but_for_known_gaps(check):
     """A contract that Keras's Adam fails would be wrong."""
     run(check, KERAS_ADAM)
@@ -81,7 +106,7 @@ class Broken(to.SGD):
 
     @property
     def slots(self):
-        return (Slot("count", shape=lambda shape: ()),)
+        return (to.Slot("count", shape=lambda axes: ()),)
 
     def rule(self, param, grad, slots, scalars):
         self.calls += 1
@@ -106,12 +131,16 @@ class Broken(to.SGD):
             super().apply(grads, trainable_variables)
 
 
+def check_named(name):
+    return next(check for check in contract.CHECKS if check.__name__ == name)
+
+
 BROKEN = {
     "wrong sign": contract.check_equals_the_reference,
     "python counter": contract.check_equals_the_reference,
-    "ignores the rate": contract.check_traces_once,
-    "loses settings": contract.check_config_is_complete,
-    "steps without data": contract.check_steps_without_data_do_nothing,
+    "ignores the rate": check_named("check_traces_once"),
+    "loses settings": check_named("check_config_is_complete"),
+    "steps without data": check_named("check_steps_without_data_do_nothing"),
 }
 
 
@@ -121,3 +150,18 @@ def test_a_broken_optimizer_fails(mistake):
     with pytest.raises(AssertionError):
         BROKEN[mistake](case)
     BROKEN[mistake](dataclasses.replace(case, make=lambda: Broken(RATE)))
+
+
+def test_check_optimizer_names_what_fails_and_wants_a_maker(monkeypatch):
+    wanted = ("check_config_is_complete", "check_constraints_hold")
+    monkeypatch.setattr(testing.contract, "CHECKS", [c for c in testing.CHECKS if c.__name__ in wanted])
+    testing.check_optimizer(to.SGD)
+    with pytest.raises(AssertionError, match="fails 1 of 2 checks:\n- check_config_is_complete"):
+        testing.check_optimizer(lambda: Broken(RATE, "loses settings"))
+    testing.check_optimizer(
+        lambda: Broken(RATE, "loses settings"), known_gaps={"check_config_is_complete": "a mistake"}
+    )
+    with pytest.raises(AssertionError, match="take it off `known_gaps`"):
+        testing.check_optimizer(to.SGD, known_gaps={"check_constraints_hold": "none"})
+    with pytest.raises(TypeError, match="each check needs new ones"):
+        testing.check_optimizer(to.SGD())

@@ -16,16 +16,21 @@ import tfopt
 import tfopt.optimizers as to
 from tfopt.optimizers._wrapper import OptimizerWrapper
 
-CLASSES = [name for name in to.__all__ if issubclass(type(vars(to)[name]), type) and name != "Group"]
+OPTIMIZERS = {
+    name: kind
+    for name, kind in vars(to).items()
+    if name in to.__all__ and isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)
+}
+CLASSES = sorted(name for name, kind in OPTIMIZERS.items() if not inspect.isabstract(kind))
 MODULES = [f"tfopt.optimizers.{module.name}" for module in pkgutil.iter_modules(to.__path__)]
 
 
-@pytest.mark.parametrize("name", [*MODULES, "tfopt.models.sharpness_aware"])
+@pytest.mark.parametrize("name", [*MODULES, "tfopt.models.sharpness_aware", "tfopt.models._rematerialize"])
 def test_examples_print_what_they_say(name):
     module = importlib.import_module(name)
     # A fresh copy of the names per module; an old NumPy or a wide terminal must not change the output.
     with np.printoptions(linewidth=75):
-        result = doctest.testmod(module, extraglobs={"tfopt": tfopt, "keras": keras, "tf": tf})
+        result = doctest.testmod(module, extraglobs={"tfopt": tfopt, "keras": keras, "tf": tf, "np": np})
     assert result.failed == 0
 
 

@@ -1,7 +1,6 @@
 """Where Keras's own optimizers just work: models built by their first step, other types, files, copies."""
 
 import copy
-import pickle
 
 import keras
 import numpy as np
@@ -9,12 +8,16 @@ import pytest
 import tensorflow as tf
 from catalogue import CASES, Case
 from contract import values
-from test_optimizers_fit import EVERY, X, Y, train
+from test_optimizers_fit import X, Y, train
 
 import tfopt.optimizers as to
 
 # Those whose state starts as a copy of the weights, and one of each other way to build.
-COPIES = [case for case in CASES if case.name.startswith(("Lookahead", "Prodigy", "ScheduleFree", "AdamW"))]
+COPIES = [
+    case if case.name == "Lookahead" else pytest.param(case, marks=pytest.mark.full)
+    for case in CASES
+    if case.name.startswith(("Lookahead", "Prodigy", "ScheduleFree", "AdamW"))
+]
 
 
 class Lazy(keras.Model):
@@ -64,71 +67,7 @@ def test_a_model_that_its_first_step_builds_trains_as_a_built_one(case: Case, ma
         assert any(not np.array_equal(x, y) for x, y in zip(start, lazy.get_weights()))
 
 
-@pytest.mark.parametrize("case", EVERY, ids=str)
-def test_a_custom_loop_builds_the_model_and_the_optimizer_in_its_step(case: Case):
-    kernel = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
-
-    def run(lazily):
-        model = keras.Sequential(
-            [keras.layers.Dense(3, kernel_initializer=lambda s, dtype: tf.constant(kernel))]
-        )
-        optimizer = case.make()
-        if not lazily:
-            model.build((None, 4))
-            optimizer.build(model.trainable_variables)
-
-        @tf.function
-        def step(x, y):
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(tf.square(model(x) - y))
-            optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-
-        for _ in range(4):
-            step(X[:8], Y[:8])
-        return model.trainable_variables
-
-    for x, y in zip(values(run(True)), values(run(False)), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-@pytest.mark.parametrize("case", [c for c in COPIES if c.kind or c.name == "Lookahead"], ids=str)
-def test_replicas_build_the_model_and_the_optimizer_in_their_step(case: Case, two_replicas):
-    with two_replicas.scope():
-        model = Lazy()
-        model.compile(case.make(), "mse")
-    train(model, 1)
-    for variable in model.trainable_variables + model.optimizer.variables:
-        copies = [each.numpy() for each in variable.value.values]
-        np.testing.assert_array_equal(*copies, err_msg=variable.path)
-        assert np.isfinite(copies[0]).all()
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if not case.around_keras], ids=str)
-def test_variables_of_several_types_train_in_any_order_of_gradients(case: Case):
-    def run(dtypes, missing):
-        weights = [keras.Variable(np.full(3, 0.5), dtype=dtype, name="v") for dtype in dtypes]
-        optimizer = case.make()
-        optimizer.build(weights)
-        for _ in range(4):
-            grads = [tf.constant([0.1, -0.2, 0.3], dtype) for dtype in dtypes]
-            optimizer.apply([None, *grads[1:]] if missing else grads, weights)
-        return values(weights)
-
-    for dtypes in (("float32", "float64"), ("float64", "float32"), ("bfloat16", "float64", "float32")):
-        for missing in (False, True):
-            mixed, same = run(dtypes, missing), run(["float32"] * len(dtypes), missing)
-            for x, y in zip(mixed, same):
-                np.testing.assert_allclose(x, y, rtol=1e-2, atol=1e-2)
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_an_empty_list_of_variables_builds(case: Case):
-    optimizer = case.make()
-    optimizer.build([])
-    assert optimizer.built
-    optimizer.apply([], [])
-
-
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize(
     "make", [to.Adam, to.Nadam, lambda: to.Lookahead(to.Adam())], ids=["Adam", "Nadam", "L"]
@@ -158,21 +97,6 @@ def test_a_frozen_model_loads(suffix, tmp_path):
     assert loaded.predict(X, verbose=0).shape == Y.shape
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_set_weights_takes_what_variables_give(case: Case):
-    weights = [[keras.Variable(np.ones(2, "float32"), name="v")] for _ in range(2)]
-    first, second = case.make(), case.make()
-    for optimizer, own in zip((first, second), weights):
-        optimizer.build(own)
-    for _ in range(3):
-        first.apply([tf.ones(2)], weights[0])
-    second.set_weights([variable.numpy() for variable in first.variables])
-    for x, y in zip(values(first.variables), values(second.variables), strict=True):
-        np.testing.assert_array_equal(x, y)
-    with pytest.raises(ValueError, match="`weights` must have one array"):
-        second.set_weights(first.variables[:-1])
-
-
 @pytest.mark.parametrize("remake", [lambda o: type(o).from_config(o.get_config()), copy.deepcopy])
 def test_exclusions_from_decay_survive_a_copy_made_before_build(remake):
     bias, kernel, other = (keras.Variable(np.ones(2, "float32"), name=n) for n in ("bias", "kernel", "other"))
@@ -183,46 +107,10 @@ def test_exclusions_from_decay_survive_a_copy_made_before_build(remake):
     assert [float(each.numpy()[0]) == 1.0 for each in (bias, kernel, other)] == [True, True, False]
 
 
-@pytest.mark.parametrize("case", EVERY, ids=str)
-@pytest.mark.parametrize("remake", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copied_model_trains_on_identically(case: Case, remake):
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    model.compile(case.make(), "mse", jit_compile=False)
-    again = remake(train(model, 1))
-    for each in (model, again):
-        train(each, 1)
-    for x, y in zip(model.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
 def test_the_average_of_a_large_weight_is_finite():
     optimizer, weight = to.SGD(0.0, use_ema=True), keras.Variable([1e30])
     optimizer.apply([tf.zeros(1)], [weight])
     np.testing.assert_array_equal(optimizer.average_values([weight])[0], [np.float32(1e30)])
-
-
-class Scale:
-    """A variable as float8 training has it, which its gradient overwrites."""
-
-    @staticmethod
-    def make():
-        scale = keras.Variable([0.0], name="scale")
-        scale.overwrite_with_gradient = True
-        return scale
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_scales_of_float8_are_overwritten_by_the_largest_and_have_no_state(case: Case):
-    plain, scale = keras.Variable([1.0], name="plain"), Scale.make()
-    optimizer = case.make()
-    optimizer.build([plain, scale])
-    count = case.calls_per_update
-    for value in range(count, 0, -1):
-        optimizer.apply([tf.ones(1), tf.constant([float(value)])], [plain, scale])
-    assert float(scale.numpy()[0]) == count
-    shapes = [tuple(variable.shape) for variable in optimizer.variables if "scale" in variable.path]
-    assert len(shapes) == (1 if count > 1 else 0)
 
 
 def alternating(optimizer, heads):

@@ -93,6 +93,18 @@ def test_custom_loops_may_have_numpy_gradients_and_plain_variables():
     np.testing.assert_allclose(weight.numpy(), 0.9, rtol=1e-5)
 
 
+@pytest.mark.parametrize("make", [lambda: to.Adagrad(0.1), lambda: to.SGD(0.1)], ids=["Adagrad", "SGD"])
+def test_accumulation_takes_optimizers_that_leave_rows_without_gradient_alone(make):
+    """Only LazyAdam is refused: its rows without a gradient stay, which a dense mean cannot say."""
+    accumulated, plain = (keras.Variable(np.ones((3, 2), "float32"), name="v") for _ in range(2))
+    optimizer, once = to.GradientAccumulation(make(), 2), make()
+    for row in (0, 2):
+        slices = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([row]), tf.constant([3, 2]))
+        optimizer.apply([slices], [accumulated])
+    once.apply([tf.constant([[0.5, 0.5], [0.0, 0.0], [0.5, 0.5]])], [plain])
+    np.testing.assert_allclose(accumulated, plain, rtol=1e-6)
+
+
 def test_cautious_must_not_see_one_batch_of_several():
     with pytest.raises(ValueError, match="`Cautious` must not wrap a `GradientAccumulation`"):
         to.Cautious(to.Lookahead(to.GradientAccumulation(to.SGD(0.1), 2)))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         report,
         schedules,
         tasks,
+        testing,
         tune,
     )
     from tfopt.recipes.config import FinetuneConfig
@@ -33,11 +34,12 @@ __version__ = "0.1.0"
 
 _PARTS = (
     *("callbacks", "compress", "data", "distribute", "losses", "models", "optimizers"),
-    *("recipes", "report", "schedules", "tasks", "tune"),
+    *("recipes", "report", "schedules", "tasks", "testing", "tune"),
 )
 # Every module that registers a class; a test compares them with the source.
 _SERIALIZABLE = (
     *("schedules", "losses", "optimizers", "callbacks", "models.sharpness_aware", "data.reduce"),
+    "models._rematerialize",
     "models._keras2_layers",
     *("distribute.scaling", "compress.binarization", "compress.distillation", "compress.quantization"),
     "tasks.lessons",
@@ -73,6 +75,7 @@ __all__ = [
     "report",
     "schedules",
     "tasks",
+    "testing",
     "tune",
 ]
 

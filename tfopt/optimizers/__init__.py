@@ -1,5 +1,8 @@
 """Optimizers and wrappers for `model.compile(optimizer=...)`: verified against their papers, and fast."""
 
+from tfopt.optimizers._minimize import Minimum, minimize
+from tfopt.optimizers._rule import RuleOptimizer
+from tfopt.optimizers._slots import Slot
 from tfopt.optimizers.adabelief import AdaBelief
 from tfopt.optimizers.adagrad import Adagrad
 from tfopt.optimizers.adam import Adam
@@ -49,6 +52,7 @@ __all__ = [
     "LazyAdam",
     "Lion",
     "Lookahead",
+    "Minimum",
     "Muon",
     "Nadam",
     "NovoGrad",
@@ -56,13 +60,16 @@ __all__ = [
     "Prodigy",
     "RAdam",
     "RMSprop",
+    "RuleOptimizer",
     "SGD",
     "SOAP",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "Slot",
     "StableAdamW",
     "Yogi",
     "discriminative",
     "layer_decay",
+    "minimize",
     "no_decay_on_norm_and_bias",
 ]
