@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.compress import TFLiteModel, _convert, compare, export, quantize_aware
+from tfopt.compress import TFLiteModel, _convert, _probe, compare, export, quantize_aware
 from tfopt.compress._agreement import decibels
 from tfopt.compress._flatbuffer import metadata, schema, with_metadata
 from tfopt.compress._judging import inferred
@@ -736,3 +736,14 @@ def test_classifiers_of_images_carry_the_metadata_of_mediapipe(model, tmp_path):
         assert file.class_names == NAMES
     plain = export(model, tmp_path / "m.tflite", "int8", IMAGES, input_type="int8", class_names=NAMES)
     assert "TFLITE_METADATA" not in metadata(plain.content)
+
+
+def test_a_file_that_does_not_come_to_an_end_is_refused(tmp_path, monkeypatch):
+    endless = tmp_path / "endless.py"
+    endless.write_text("import time\nwhile True: time.sleep(1)")
+    monkeypatch.setattr(_probe, "_SCRIPT", endless)
+    monkeypatch.setattr(_probe, "SECONDS", 0.5)
+    with pytest.raises(
+        ValueError, match=r"does not come to an end within 0.5 seconds with 'm.tflite' \(SIGKILL"
+    ):
+        _probe._Child().check(tmp_path / "m.tflite", b"content")

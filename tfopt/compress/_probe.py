@@ -48,10 +48,13 @@ class _Child:
             if process is None:
                 return
             ended = threading.Event()
-            timer = threading.Timer(SECONDS, lambda: (ended.set(), process.kill()))
+            timer = threading.Timer(SECONDS, _end, (process, ended))
             timer.start()
             try:
                 harmless = _ask(process, str(path.resolve()))
+            except BaseException:
+                self.stop()  # its answer would be taken for that to the next question
+                raise
             finally:
                 timer.cancel()
             if harmless:
@@ -60,7 +63,7 @@ class _Child:
             code = process.wait()
             self._process = None
         reason = (
-            f"does not come to an end within {SECONDS:.0f} seconds with" if ended.is_set() else "crashes at"
+            f"does not come to an end within {SECONDS:g} seconds with" if ended.is_set() else "crashes at"
         )
         raise ValueError(
             f"TFLite's interpreter {reason} {path.name!r} ({_ending(code)}; tried in a process of its own): "
@@ -80,6 +83,11 @@ class _Child:
             self._process = None
 
 
+def _end(process: subprocess.Popen, ended: threading.Event) -> None:
+    ended.set()
+    process.kill()
+
+
 def _started() -> subprocess.Popen | None:
     """The process, or None where Python cannot start another, as in a program that embeds it."""
     if not sys.executable or getattr(sys, "frozen", False):
@@ -88,7 +96,12 @@ def _started() -> subprocess.Popen | None:
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(
-            [sys.executable, str(_SCRIPT)], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+            [sys.executable, str(_SCRIPT)],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for this process, not for that one
         )
     except OSError:
         return None

@@ -106,7 +106,7 @@ def _depth_to_space(x: Any, block: int) -> Any:
 
 def _slices(entries: Any) -> Any:
     """Slices as Keras 2 wrote them: dictionaries, numbers, None, and {"class_name": "__ellipsis__"}."""
-    found = []
+    found: list[Any] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         if isinstance(entry, dict) and entry.get("class_name") == "__ellipsis__":
             found.append(Ellipsis)
