@@ -62,7 +62,8 @@ def printed(words, capsys):
 def test_every_option_is_a_flag_in_a_group(capsys):
     for command, config in (("finetune", tfopt.FinetuneConfig), ("compress", CompressConfig)):
         code, text = printed([command, "--help"], capsys)
-        assert code == 0
+        titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+        assert code == 0 and len(set(titles)) == len(titles) and "images:" in titles
         for field in dataclasses.fields(config):
             assert "--" + field.name.replace("_", "-") in text
             assert field.metadata["group"] in GROUPS and field.name + ": " in config.__doc__

@@ -45,10 +45,16 @@ def add_options(
     wanted = [field for field in dataclasses.fields(config) if not names or field.name in names]
     fields = [field for field in wanted if field.name not in without]
     for group in GROUPS:
-        section = command.add_argument_group(_TITLES[group])
+        section = section_of(command, _TITLES[group])
         for field in fields:
             if field.metadata["group"] == group:
                 _add_flag(section, field)
+
+
+def section_of(command: argparse.ArgumentParser, title: str) -> Any:
+    """The section of `--help` with a title, which is made where it is missing."""
+    present = {group.title: group for group in command._action_groups}
+    return present.get(title) or command.add_argument_group(title)
 
 
 def given_options(parsed: argparse.Namespace, config: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_options, given_options
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options, section_of
 from tfopt.recipes.compress_config import CompressConfig
 
 
@@ -19,7 +19,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
         epilog="Example: tfopt compress runs/photos/model.keras --data photos/ --sparsity 0.8",
     )
     command.add_argument("model", metavar="MODEL", help=".keras file")
-    command.add_argument("--data", required=True, help=DATA_HELP + "; what the model was trained on")
+    section_of(command, "images").add_argument(
+        "--data", required=True, help=DATA_HELP + "; what the model was trained on"
+    )
     add_options(command, CompressConfig)
     command.set_defaults(run=run)
     return command

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_options, given_options
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options, section_of
 from tfopt.recipes.config import FinetuneConfig
 
 
@@ -17,7 +17,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "test images, and writes report.html. Run the same command again to go on after an interruption.",
         epilog="Example: tfopt finetune --data photos/ --weights imagenet --sparsity 0.8 --output runs/p",
     )
-    command.add_argument("--data", required=True, help=DATA_HELP)
+    section_of(command, "images").add_argument("--data", required=True, help=DATA_HELP)
     command.add_argument("--config", metavar="FILE", help="JSON file of options; flags replace its values")
     command.add_argument("--autotune", action="store_true", help="first measure how it trains fastest here")
     add_options(command, FinetuneConfig)

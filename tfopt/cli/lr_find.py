@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_options, given_options, number
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options, number, section_of
 from tfopt.recipes.config import FinetuneConfig
 
 _OPTIONS = (
@@ -34,7 +34,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "loss falls fastest. Its place is `tfopt finetune --learning-rate`.",
         epilog="Example: tfopt lr-find --data photos/ --weights imagenet --plot rates.png",
     )
-    command.add_argument("--data", required=True, help=DATA_HELP)
+    section_of(command, "images").add_argument("--data", required=True, help=DATA_HELP)
     command.add_argument(
         "--minimum",
         type=number(float, minimum=0, open_minimum=True),

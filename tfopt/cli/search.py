@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_options, given_options, number
+from tfopt.cli._arguments import DATA_HELP, add_options, given_options, number, section_of
 from tfopt.recipes.config import FinetuneConfig
 
 
@@ -19,7 +19,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         epilog="Example: tfopt search --data photos/ --weights imagenet --trials 20 --output runs/s; "
         "then: tfopt finetune --data photos/ --config runs/s/best.json --output runs/best",
     )
-    command.add_argument("--data", required=True, help=DATA_HELP)
+    section_of(command, "images").add_argument("--data", required=True, help=DATA_HELP)
     command.add_argument("--config", metavar="FILE", help="JSON file of options; flags replace its values")
     command.add_argument(
         "--space",
