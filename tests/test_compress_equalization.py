@@ -135,8 +135,9 @@ def test_biases_that_keep_channels_above_zero_are_absorbed():
     assert ranges[0].max() < 0.3 and ranges[1].min() > 0.6
 
 
-def test_keras_quantized_models_are_refused():
-    model = keras.Sequential([keras.Input((4,)), L.Dense(4)])
+def test_keras_quantized_models_are_refused_by_name(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(4, name="first")])
     model.quantize("int8")
-    with pytest.raises(ValueError, match="quantized by Keras's"):
-        equalize(model)
+    for use in (equalize, lambda m: export(m, tmp_path / "q.tflite"), quantize_aware):
+        with pytest.raises(ValueError, match="quantized by Keras's `model.quantize`: {'first': 'int8'}"):
+            use(model)

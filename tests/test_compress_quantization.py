@@ -374,7 +374,7 @@ def test_what_is_quantized_already_is_refused():
     with pytest.raises(ValueError, match="must be a model in float.*of `quantize_aware`"):
         quantize_aware(quantize_aware(model))
     model.quantize("int8")
-    with pytest.raises(ValueError, match="quantized to int8"):
+    with pytest.raises(ValueError, match="quantized by Keras"):
         quantize_aware(model)
 
 

@@ -17,6 +17,7 @@ from tfopt.compress._c_source import write_source
 from tfopt.compress._check_data import drawn, warn_of_scale
 from tfopt.compress._convert import Form, converted
 from tfopt.compress._device_forms import device_forms
+from tfopt.compress._kernels import refuse_keras_quantized
 from tfopt.compress._labels import check_class_names, store_labels
 from tfopt.compress._mediapipe import for_tasks
 from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
@@ -158,6 +159,7 @@ def _ranges(model: keras.Model) -> list[FakeQuantize]:
 
 
 def _check_quantized(model: keras.Model, quantization: str | None) -> None:
+    refuse_keras_quantized(model, "exported")
     ranges = _ranges(model)
     if ranges and quantization != "int8":
         fix = "Export the model that was given to `quantize_aware` instead."

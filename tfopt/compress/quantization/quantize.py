@@ -10,6 +10,7 @@ import numpy as np
 
 from tfopt._checks import check_choice, check_instance, message
 from tfopt.compress._graph import Call, Graph
+from tfopt.compress._kernels import refuse_keras_quantized
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.quantization import rules
 from tfopt.compress.quantization.inputs import InputRange, calibrate, named_ranges
@@ -92,6 +93,7 @@ def quantize_aware(
     check_instance("freeze_batch_norm", freeze_batch_norm, bool)
     check_choice("preserve", preserve, PRESERVE)
     scheme = dict(scheme or {})
+    refuse_keras_quantized(check_instance("model", model, keras.Model), "quantized")
     source = as_functional(model)
     if preserve is None and freeze_batch_norm and not (skip or scheme):
         source = _evened(source, data)
@@ -170,13 +172,11 @@ def _without_zero_gammas(graph: Graph, call: Call, clones: dict[str, keras.Layer
 
 
 def _check_float(graph: Graph) -> None:
-    """Refuses models whose layers are quantized already, by Keras or by this function."""
+    """Refuses models of this function."""
     for call in graph.calls:
-        mode = getattr(call.operation, "quantization_mode", None)
-        if mode is not None or isinstance(call.operation, FakeQuantize):
-            found = f"{call.name!r}" + (f", quantized to {mode}" if mode else " of `quantize_aware`")
+        if isinstance(call.operation, FakeQuantize):
             expected = "a model in float: give the one from before its quantization"
-            raise ValueError(message("model", expected, found))
+            raise ValueError(message("model", expected, f"{call.name!r} of `quantize_aware`"))
 
 
 def _kept(graph: Graph, skip: set[str], kinds: set[type], preserve: str | None) -> dict[str, Kept]:
