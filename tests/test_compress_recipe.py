@@ -168,3 +168,26 @@ def test_every_option_is_a_flag(capsys):
     text = capsys.readouterr().out
     for name in CompressConfig.__dataclass_fields__:
         assert "--" + name.replace("_", "-") in text
+
+
+@pytest.mark.full
+def test_limits_choose_what_is_removed_and_are_kept(path, tmp_path, capsys):
+    options = dict(max_bytes="9k", max_drop="30%", epochs=1, slim_epochs=1, augment=None)
+    options["output"] = str(tmp_path / "small")
+    result = compress(path, digits(), progress=ConsoleProgress(), **options)
+    told = capsys.readouterr().out
+    assert result.tflite_path.stat().st_size <= 9000 and "limits kept" in told and "planning" in told
+    decisions = json.loads((tmp_path / "small" / "plan.json").read_text())
+    assert decisions["quantization"] in ("int8", "dynamic", "float16", None)
+    again = compress(path, digits(), progress=ConsoleProgress(), **options)
+    assert again.tflite_path.read_bytes() == result.tflite_path.read_bytes()
+    assert "planning" not in capsys.readouterr().out
+
+
+def test_limits_that_cannot_be_read_or_joined_are_named(path, tmp_path):
+    output = {"output": str(tmp_path / "never"), "progress": QUIET}
+    with pytest.raises(ValueError, match="`bytes` must be a number with one of the units"):
+        compress(path, digits(), max_bytes="250 apples", **output)
+    with pytest.raises(ValueError, match="either limits, or `keep`"):
+        compress(path, digits(), max_bytes="250k", keep=0.5, **output)
+    assert not (tmp_path / "never").exists()

@@ -13,7 +13,7 @@ from tfopt import compress as parts
 from tfopt import models
 from tfopt._checks import message
 from tfopt._files import check_output
-from tfopt.recipes import own_model, stages
+from tfopt.recipes import budgeting, own_model, stages
 from tfopt.recipes.compress_config import CompressConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.identity import identity
@@ -83,6 +83,8 @@ def compress(
     """
     started = time.perf_counter()
     config = (config or CompressConfig()).changed(**overrides)
+    limits = config.limits()
+    budget = parts.Budget(**limits) if limits else None
     check_output(pathlib.Path(config.output), source_of(data))
     path = pathlib.Path(model)
     given = _opened(path)
@@ -100,15 +102,26 @@ def compress(
         session.progress.say(session.counts_text)
         if session.leak_text:
             session.progress.say(session.leak_text)
+        sparsity: Any = config.sparsity
+        if budget is not None:
+            chosen = budgeting.decide(folder, session, teacher, budget)
+            config = config.changed(keep=chosen.keep, quantization=chosen.quantization)
+            sparsity, session = chosen.sparsities, session.changed(quantization=chosen.quantization)
         run = Run(folder, session)
-        small = run.through(stages_of(config, teacher), start)
+        small = run.through(stages_of(config, teacher, sparsity), start)
         unfreeze(small)
         run.keep(small)
         steps = {name: run.load(stage) for name, stage in run.results.items()}
         kept = {(True, False): "sparsity", (False, True): "clusters", (True, True): "both"}
-        preserve = kept.get((bool(config.sparsity), bool(config.clusters)))
+        preserve = kept.get((bool(sparsity), bool(config.clusters)))
         quantized = run.quantize(stages.Quantization(small, preserve))
         file = run.export(small, quantized)
+        if budget is not None:
+            found = budgeting.missed(session, teacher, file, budget)
+            if found and quantized is not None:  # the file without that training may keep them
+                file, quantized = run.export(small, None), None
+                found = budgeting.missed(session, teacher, file, budget)
+            budgeting.tell(session, budget, found)
         comparison = run.compare({"float": teacher, **steps}, quantized, file)
         title, page = f"Compressing {path.name}", folder.writing("report.html")
         report = write_report(
@@ -119,12 +132,14 @@ def compress(
     return CompressResult(small, comparison, report, file.path)
 
 
-def stages_of(config: CompressConfig, teacher: keras.Model) -> list[stages.Stage]:
+def stages_of(
+    config: CompressConfig, teacher: keras.Model, sparsity: float | dict[str, float] | None
+) -> list[stages.Stage]:
     """The stages of the float model, in their order; the teacher of each is the model as it was."""
     epochs = None if config.slim_epochs == "auto" else config.slim_epochs
     every = [
         stages.Slimming(config.keep, teacher, epochs) if config.keep is not None else None,
-        stages.Pruning(config.sparsity, teacher) if config.sparsity else None,
+        stages.Pruning(sparsity, teacher) if sparsity else None,
         stages.Clustering(config.clusters, teacher) if config.clusters else None,
     ]
     return [stage for stage in every if stage is not None]

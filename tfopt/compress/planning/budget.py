@@ -57,6 +57,11 @@ class Budget:
             name: (limit, costs[name]) for name, limit in self.limits().items() if costs.get(name, 0) > limit
         }
 
+    def missed(self, measured: Any, float_score: float) -> dict[str, tuple[float, float]]:
+        """`exceeded`, and `drop` if the score fell by more against that of the float model."""
+        found, drop = self.exceeded(measured), float_score - measured.score
+        return found | ({"drop": (self.drop, drop)} if self.drop is not None and drop > self.drop else {})
+
 
 def _parsed(name: str, value: Any) -> float:
     if isinstance(value, str):

@@ -83,7 +83,7 @@ def carry_out(
         stages["slim"] = plan.chooser.measure(model, None).score
     if plan.sparsities:
         model = pruned_copy(model, {} if trained is not _nothing else plan.sparsities)
-        trained(model, "prune", [*_prunings(model, plan.sparsities), Distillation(plan.model)])
+        trained(model, "prune", [*prunings(model, plan.sparsities), Distillation(plan.model)])
         stages["prune"] = plan.chooser.measure(model, None).score
     before = plan.chooser.measure(model, plan.precision)
     stages["export"] = before.score
@@ -111,17 +111,15 @@ def _quantized(plan: Plan, model: keras.Model, trained: Callable, before: Measur
 
 
 def _verified(plan: Plan, model: keras.Model, measured: Measurement, stages: dict, path: Any) -> PlanResult:
-    missed = plan.budget.exceeded(measured)
-    drop = plan.float_score - measured.score
-    if plan.budget.drop is not None and drop > plan.budget.drop:
-        missed["drop"] = (plan.budget.drop, drop)
+    missed = plan.budget.missed(measured, plan.float_score)
     if missed:
         _log.warning("Limits that the file does not keep (limit, measured): %s", missed)
+    drop = plan.float_score - measured.score
     return PlanResult(TFLiteModel(path), model, measured, drop, missed, stages)
 
 
-def _prunings(model: keras.Model, sparsities: dict[str, float]) -> list[Pruning]:
-    """A callback for each sparsity."""
+def prunings(model: keras.Model, sparsities: dict[str, float]) -> list[Pruning]:
+    """The callbacks that bring each kernel to its sparsity, by name: one for each sparsity."""
     every = choose(model).chosen
     levels = sorted({value for name, value in sparsities.items() if name in every})
     return [Pruning(level, exclude=[n for n in every if sparsities.get(n) != level]) for level in levels]

@@ -72,12 +72,15 @@ class Judge:
             target = f"{folder}/model.tflite" if path is None else path
             sample = self.inputs if ranges is None else ranges
             file = export(model, target, precision, sample if precision in ("int8", "int16x8") else None)
-            first = keras.tree.map_structure(lambda x: x[:1], self.inputs)
-            outputs = [np.asarray(y) for y in keras.tree.flatten(file.predict(self.inputs))]
-            latency = file.benchmark(first, seconds=0.3).median_ms
-            content, memory = file.content, arena(file)
+            return self.measure_file(file)
+
+    def measure_file(self, file: TFLiteModel) -> Measurement:
+        """Costs and score of a file."""
+        first = keras.tree.map_structure(lambda x: x[:1], self.inputs)
+        outputs = [np.asarray(y) for y in keras.tree.flatten(file.predict(self.inputs))]
+        latency, content = file.benchmark(first, seconds=0.3).median_ms, file.content
         value = score(self.labels, outputs, self.metric)
-        return Measurement(len(content), len(zlib.compress(content, 6)), latency, memory, value)
+        return Measurement(len(content), len(zlib.compress(content, 6)), latency, arena(file), value)
 
 
 def judges(model: keras.Model, data: Any, other: Any, metric: Metric | None) -> tuple[Judge, Judge]:

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 SPARSITIES = (0.5, 0.7, 0.8, 0.9)
 LEAST_KEEP = 0.1
 STEPS = 4  # of a bisection: widths and multipliers are known to a sixteenth of their interval
+MOST_CANDIDATES = len(PRECISIONS) * 2 * (STEPS + 1)  # whole, then less of it, until the limits hold
 
 
 @final
@@ -60,7 +61,13 @@ class Plan:
 
 
 def plan(
-    model: keras.Model, data: Any, budget: Budget, *, judge: Any = None, metric: Metric | None = None
+    model: keras.Model,
+    data: Any,
+    budget: Budget,
+    *,
+    judge: Any = None,
+    metric: Metric | None = None,
+    on_measured: Callable[[str, Measurement], Any] | None = None,
 ) -> Plan:
     """Finds the width, the sparsity of each layer and the precision that keep the limits and lose the least.
 
@@ -78,6 +85,7 @@ def plan(
             one that is best on `data` is better there than elsewhere. None: every third sample of `data`
             judges and does not choose.
         metric: See `sensitivity`.
+        on_measured: `on_measured(name, measurement)` is called for each candidate, to show progress.
 
     Returns:
         A `Plan`: `print` it, then `carry_out` it.
@@ -98,7 +106,7 @@ def plan(
     chooser, verdict = judges(model, data, judge, metric)
     if not chooser.labelled:
         _log.warning("The data has no labels: agreement with the float model stands for accuracy.")
-    search = _Search(model, chooser, budget)
+    search = _Search(model, chooser, budget, on_measured)
     for precision in PRECISIONS:
         search.try_precision(precision)
     return search.best(verdict)
@@ -107,8 +115,10 @@ def plan(
 class _Search:
     """Candidates of one model: measured once, remembered."""
 
-    def __init__(self, model: keras.Model, judge: Judge, budget: Budget) -> None:
-        self.model, self.judge, self.budget = model, judge, budget
+    def __init__(
+        self, model: keras.Model, judge: Judge, budget: Budget, on_measured: Callable | None = None
+    ) -> None:
+        self.model, self.judge, self.budget, self.on_measured = model, judge, budget, on_measured
         self.tried: dict[tuple, tuple[dict[str, float], Measurement]] = {}
         self.failed: dict[str, str] = {}
         self._scan: Sensitivity | None = None
@@ -149,9 +159,7 @@ class _Search:
             key = max(good, key=lambda k: (round(good[k][1].score, 3), -good[k][1].bytes))
         keep, _, precision = key
         sparsities, _ = good[key]
-        names = tuple(
-            (f"keep={k:.2f}, multiplier={m:g}, {p}", pair[1]) for (k, m, p), pair in self.tried.items()
-        )
+        names = tuple((_named(tried), pair[1]) for tried, pair in self.tried.items())
         chosen = narrowed(self.model, keep, self.judge)
         chosen = pruned_copy(chosen, sparsities) if sparsities else chosen
         expected = verdict.measure(chosen, precision, ranges=self.judge.inputs)
@@ -180,6 +188,8 @@ class _Search:
             sparsities = self._sparsities(multiplier) if multiplier else {}
             with_zeros = pruned_copy(model, sparsities) if sparsities else model
             self.tried[key] = sparsities, self.judge.measure(with_zeros, precision)
+            if self.on_measured is not None:
+                self.on_measured(_named(key), self.tried[key][1])
         return self.tried[key][1]
 
     def _sparsities(self, multiplier: float) -> dict[str, float]:
@@ -206,6 +216,11 @@ class _Search:
     def _excess(self, measured: Measurement) -> float:
         over = self.budget.exceeded(measured)
         return max((value / limit for limit, value in over.values()), default=0.0)
+
+
+def _named(key: tuple) -> str:
+    keep, multiplier, precision = key
+    return f"keep={keep:.2f}, multiplier={multiplier:g}, {precision or 'float32'}"
 
 
 def narrowed(model: keras.Model, keep: float, judge: Judge) -> keras.Model:
