@@ -24,8 +24,7 @@ from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
 from tfopt.compress._probe import CHILD
 from tfopt.compress._representative import first_inputs, samples
 from tfopt.compress._targets import check_operations, check_options
-from tfopt.compress.equalization import equalize
-from tfopt.compress.equalization.unevenness import is_uneven
+from tfopt.compress.equalization.unevenness import evened
 from tfopt.compress.inspection import Inspection
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.tflite_model import TFLiteModel
@@ -113,9 +112,8 @@ def export(
         expected = _expected(portable, checked, batch_size)
     _check_magnitude(model, quantization)
     source = portable
-    if needs_ranges and quantization == "int8" and is_uneven(model):
-        _logger.info("%s has channels of very unequal size: they were equalized for int8.", model.name)
-        source = portable.like(equalize(model, keras.tree.pack_sequence_as(portable.input_structure, data)))
+    if needs_ranges and quantization == "int8":
+        source = portable.like(evened(model, keras.tree.pack_sequence_as(portable.input_structure, data)))
     content = converted(source, form, [array.shape[1:] for array in data], data if needs_ranges else None)
     taken = input_type if quantization == "int8" else "float32"
     content = for_tasks(content, portable.inputs, portable.outputs, taken, class_names)
