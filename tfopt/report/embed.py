@@ -71,10 +71,12 @@ def embed_batches(
     check_integer("most", most, minimum=3)
     model = flat(model)
     extractor = keras.Model(model.inputs[0], model.layers[-1].input)
-    chosen = np.ones(count, bool)
+    chosen: np.ndarray = np.ones(count, bool)
     if count > most:
         chosen[np.random.default_rng(seed).permutation(count)[most:]] = False
-    features, labels, start = [], [], 0
+    features: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    start = 0
     for images, batch_labels in batches:
         wanted = chosen[start : start + len(images)]
         start += len(images)

@@ -52,7 +52,7 @@ class Units:
         for index in graph.outputs:
             self._fix(self.of[index])
         roots = np.array([self._find(number) for number in range(len(self._parent))])
-        self.fixed = np.zeros(len(roots), bool)
+        self.fixed: np.ndarray = np.zeros(len(roots), bool)
         for numbers in self._fixed:
             self.fixed[roots[numbers]] = True
         for table in (self.of, self.reads, self.makes):
