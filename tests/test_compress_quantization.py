@@ -216,6 +216,18 @@ def test_biases_of_equal_values_keep_their_size_in_the_file(quantization, tmp_pa
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize(
+    "layer", [L.Conv1D(4, 3, padding="causal", dilation_rate=2), L.DepthwiseConv1D(3, dilation_rate=2)]
+)
+def test_dilated_layers_train(layer):
+    model = keras.Sequential([keras.Input((16, 3)), layer, L.GlobalAveragePooling1D(), L.Dense(1)])
+    quantized = quantize_aware(model)
+    quantized.compile("sgd", "mse")
+    before = quantized.get_layer(layer.name).kernel.numpy()
+    quantized.fit(RNG.normal(size=(8, 16, 3)), np.ones((8, 1)), verbose=0)
+    assert np.abs(quantized.get_layer(layer.name).kernel.numpy() - before).max() > 0
+
+
 def test_dead_activations_do_not_break_the_file(tmp_path):
     """A range of width zero makes XNNPACK refuse the file, or end the process."""
     inputs = keras.Input(SHAPE)

@@ -23,7 +23,7 @@ class QuantizedConv1D(KeepsGroups, keras.layers.Conv1D):
         if padding == "causal":
             before = self.dilation_rate[0] * (self.kernel_size[0] - 1)
             inputs, padding = tf.pad(inputs, [[0, 0], [before, 0], [0, 0]]), "valid"
-        outputs = tf.nn.conv2d(
+        outputs = tf.nn.convolution(  # `conv2d` has no gradient on CPUs with dilation
             tf.expand_dims(inputs, 1),
             per_channel(tf.expand_dims(self.kernel, 0), self.bias, one_scale=self.one_scale),
             [1, self.strides[0]],
