@@ -89,7 +89,7 @@ class CheckpointFolder:
         worker: Index of this worker and number of workers.
 
     Raises:
-        ValueError: if the folder was written by more workers, or by one alone and now there are several.
+        ValueError: If the folder was written by more workers, or by one alone and now there are several.
     """
 
     def __init__(self, path: pathlib.Path, keep: int, worker: tuple[int, int] = (0, 1)) -> None:

@@ -30,7 +30,7 @@ def to_tf_keras(model: keras.Model) -> Any:
         A flat `tf_keras.Model` with the same layer names, weights and outputs. Not compiled.
 
     Raises:
-        ValueError: a layer that does not exist in tf_keras or means something else there, by its name.
+        ValueError: A layer that does not exist in tf_keras or means something else there, by its name.
 
     Example:
         >>> model = tfopt.compress.to_tf_keras(keras.applications.MobileNet(weights=None))

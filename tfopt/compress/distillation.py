@@ -85,7 +85,7 @@ class Distillation(keras.callbacks.Callback):
         losses: Other `keras.distillation` losses, such as `FeatureDistillation` between two layers.
 
     Raises:
-        ValueError: a teacher whose inputs or outputs do not fit; a value outside its bounds.
+        ValueError: A teacher whose inputs or outputs do not fit; a value outside its bounds.
 
     Example:
         >>> teacher = tfopt.compress.Distillation(model)

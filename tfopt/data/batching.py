@@ -33,7 +33,7 @@ def ramped_batches(
         updates do not divide.
 
     Raises:
-        ValueError: if the number of examples is unknown or infinite, or a size above that of all epochs.
+        ValueError: If the number of examples is unknown or infinite, or a size above that of all epochs.
 
     Example:
         >>> ramp = tfopt.schedules.GeometricRamp(8, 32, ramp_samples=600)

@@ -28,7 +28,7 @@ else:
     from tfopt._lazy import tensorflow as tf
 
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _ALIGNMENT = 64  # bytes
 _TOGETHER = 16  # images per task of a thread
 
@@ -79,7 +79,7 @@ def cached(
     needed = max(count, 1) * image_size[0] * image_size[1] * 3
     if cache == "auto":
         cache = _choose(needed, directory)
-        _log.info("cache=%r for %d images, %.0f MB", cache, count, needed / 1e6)
+        _logger.info("cache=%r for %d images, %.0f MB", cache, count, needed / 1e6)
     if cache is None:
         if isinstance(source, Files):
             return source.sized(image_size, crop_to_aspect_ratio)
@@ -178,7 +178,7 @@ def _choose(needed: int, directory: str | None) -> str | None:
     room = shutil.disk_usage(folder).free
     if _limit_of_files() < needed or needed > room / 4:
         return None
-    _log.warning(
+    _logger.warning(
         "cache='auto' keeps %.1f GB of resized images in a temporary file in %r (%.1f GB free); cache=None "
         "decodes the images again in each epoch instead",
         *(needed / 1e9, folder, room / 1e9),

@@ -95,7 +95,7 @@ class ImageDataset:
             cache: "memory", "disk", None or "auto", as in `pipeline`.
 
         Raises:
-            BadImageError: names a file that cannot be decoded.
+            BadImageError: If a file cannot be decoded; it names the file.
         """
         size = check_image_size(image_size)
         splits: dict[str, Any] = dict(self.splits())
@@ -115,7 +115,7 @@ class ImageDataset:
         `class_counts["train"]` says what an epoch then has; the counts before are those of this object.
 
         Raises:
-            ValueError: if an image does not have exactly one class.
+            ValueError: If an image does not have exactly one class.
         """
         if self.task != "classification":
             fix = "Only images with one class each can be balanced. Use sample weights instead."

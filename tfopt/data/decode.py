@@ -73,7 +73,7 @@ def decode(
             None takes the smallest of 8, 10, 12, 14, 16 that holds the brightest pixel of the image.
 
     Raises:
-        BadImageError: if the file is missing, empty, truncated, not an image, or claims more than
+        BadImageError: If the file is missing, empty, truncated, not an image, or claims more than
             128 Mi pixels.
     """
     name = os.fsdecode(path)

@@ -45,7 +45,7 @@ def list_folder(directory: str) -> Folder:
     only if their name does not say whether they are images. Memory: about 150 bytes a file.
 
     Raises:
-        ValueError: if there are no class folders or no images, fewer than two classes, a class without
+        ValueError: If there are no class folders or no images, fewer than two classes, a class without
             images, a split with a class that training does not have, a link that puts the images of one
             class into another, or an arrangement that is none of images with classes.
     """

@@ -84,7 +84,7 @@ def check_images(directory: str, *, min_size: int = 32, progress: bool = False) 
         progress: Show a progress bar on stderr.
 
     Raises:
-        ValueError: if there is no such folder.
+        ValueError: If there is no such folder.
 
     Example:
         >>> print(check_images("photos"))

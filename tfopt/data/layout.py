@@ -62,7 +62,7 @@ def find_layout(directory: str, walk: Walk) -> Layout:
     hold class folders. A folder around everything is entered.
 
     Raises:
-        ValueError: if names look like splits and the folders do not, if a folder is neither split nor
+        ValueError: If names look like splits and the folders do not, if a folder is neither split nor
             class, and for images with masks.
     """
     directory, notes = _entered(directory, walk)

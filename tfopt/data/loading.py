@@ -23,7 +23,7 @@ from tfopt.data.table import ENDINGS, Table, is_frame, read_frame, read_table
 from tfopt.data.targets import check_task
 from tfopt.data.tfds import from_prepared, from_tfds, prepared_folder
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
@@ -92,7 +92,7 @@ def load(
         separator: What separates several labels in a cell; None finds `|`, `;` or `,`.
 
     Raises:
-        ValueError: if the source does not exist, has no images, has one class only or a class without
+        ValueError: If the source does not exist, has no images, has one class only or a class without
             images; the message names the place.
 
     Example:
@@ -263,7 +263,7 @@ def _table(source: Any, folder: str | None) -> Table | None:
 
 def _log_notes(name: str, notes: Iterable[str]) -> None:
     for note in notes:
-        _log.warning("%s: %s", name, note)
+        _logger.warning("%s: %s", name, note)
 
 
 def _drop_bad(listing: Listing) -> list[str]:

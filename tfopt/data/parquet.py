@@ -69,7 +69,7 @@ def from_parquet(
     The encoded images are held in memory.
 
     Raises:
-        ValueError: if there is no column of images or of labels that are classes or numbers.
+        ValueError: If there is no column of images or of labels that are classes or numbers.
     """
     parquet = require("pyarrow.parquet", "`tfopt.data.load` of Parquet files")
     schemas = [parquet.read_schema(paths[0]) for paths in files.values()]

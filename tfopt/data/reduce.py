@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfopt._checks import check_choice, check_instance, check_integer, message
 from tfopt._optional import require
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _WIDE = 4096
 _OVERSAMPLING, _PASSES = 16, 6
 _FEW, _MANY = 1_000, 10_000
@@ -36,7 +36,7 @@ class PCA(keras.layers.Layer):
         **kwargs: As in `keras.layers.Layer`.
 
     Raises:
-        ValueError: in `adapt`, if there are not more examples and features than components.
+        ValueError: In `adapt`, if there are not more examples and features than components.
 
     Example:
         >>> pca = tfopt.data.PCA(32)
@@ -171,7 +171,7 @@ def embed_2d(features: Any, method: str = "tsne", *, seed: int = 0) -> np.ndarra
     if method == "pca":
         return decomposition.PCA(2, random_state=seed).fit_transform(features)
     if len(features) > _MANY:
-        _log.warning(
+        _logger.warning(
             "t-SNE of %d examples takes minutes; a sample of %d shows the same", len(features), _MANY
         )
     width = min(50, *features.shape)

@@ -122,7 +122,7 @@ def find_columns(
     """Columns as given, or by their usual names, or by what is in them; adds to the table's notes.
 
     Raises:
-        ValueError: for a column that does not exist, and if no column or several could be meant.
+        ValueError: For a column that does not exist, and if no column or several could be meant.
     """
     given = {"image_column": image_column, "split_column": split_column, "weight_column": weight_column}
     labels = [label_column] if isinstance(label_column, str) else list(label_column or ())

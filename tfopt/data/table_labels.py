@@ -29,7 +29,7 @@ def table_labels(
     has exactly one 1.
 
     Raises:
-        ValueError: naming row and column of a cell that does not fit.
+        ValueError: Naming row and column of a cell that does not fit.
     """
     if len(columns) > 1:
         return _several_columns(table, columns, task, class_names)

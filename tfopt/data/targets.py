@@ -36,7 +36,7 @@ def named_targets(
         task: One of the three.
 
     Raises:
-        ValueError: for labels that are none of the task, and for classes that train lacks.
+        ValueError: For labels that are none of the task, and for classes that train lacks.
     """
     check = {"classification": _classes, "multilabel": _several, "regression": _numbers}[task]
     checked = {split: check(np.asarray(values)) for split, values in labels.items()}

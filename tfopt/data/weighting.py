@@ -55,7 +55,7 @@ def weighted(batches: Any, weights: Any) -> Any:
         A dataset or a tuple of arrays (x, y, weights); weights have the form of y.
 
     Raises:
-        ValueError: if weights leave out a label or do not fit the outputs, and for labels that are text.
+        ValueError: If weights leave out a label or do not fit the outputs, and for labels that are text.
 
     Example:
         >>> batches = weighted(batches, {"color": {0: 1.0, 1: 3.0}, "shape": class_weights([50, 10])})

@@ -52,7 +52,7 @@ def own_index(hosts: Sequence[str]) -> int:
     """Which of the addresses is this machine's: the one that a socket can be bound to.
 
     Raises:
-        ValueError: if none or several are.
+        ValueError: If none or several are.
     """
     own = [index for index, host in enumerate(hosts) if _is_mine(host)]
     if len(own) != 1:

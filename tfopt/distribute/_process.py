@@ -68,7 +68,7 @@ class ProcessGroup:
             0, or the exit code of the first failure (128 + signal number if a signal killed it).
 
         Raises:
-            TimeoutError: after `timeout_seconds`. The children still run.
+            TimeoutError: After `timeout_seconds`. The children still run.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:

@@ -39,7 +39,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
     """The cluster that the environment describes, or None if it names no more than one worker.
 
     Raises:
-        ValueError: for a malformed `TF_CONFIG` or Slurm variable, and for parameter servers.
+        ValueError: For a malformed `TF_CONFIG` or Slurm variable, and for parameter servers.
     """
     if environment.get("TF_CONFIG"):
         return _from_tf_config(environment["TF_CONFIG"])
@@ -146,8 +146,8 @@ def wait_for_peers(cluster: Cluster, seconds: float) -> None:
     reached all the others; by then TensorFlow's server takes over the port.
 
     Raises:
-        TimeoutError: if a peer does not answer in time; names its address.
-        OSError: if this worker's own port is taken.
+        TimeoutError: If a peer does not answer in time; names its address.
+        OSError: If this worker's own port is taken.
     """
     deadline = time.monotonic() + seconds
     missing = [worker for k, worker in enumerate(cluster.workers) if k != cluster.index]

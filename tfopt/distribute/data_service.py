@@ -27,7 +27,7 @@ def prepare_remotely(
             one the dataset is returned unchanged, so a script can always call this.
 
     Raises:
-        ValueError: if several workers train and the dataset ends.
+        ValueError: If several workers train and the dataset ends.
 
     Example:
 

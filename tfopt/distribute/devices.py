@@ -26,8 +26,8 @@ def check_devices(devices: int | Sequence[str] | None) -> list[str] | None:
             demand); or names such as `["GPU:0", "GPU:2"]`.
 
     Raises:
-        ValueError: for a name that is malformed, repeated or not on this machine.
-        RuntimeError: if more logical CPUs are needed and TensorFlow already runs.
+        ValueError: For a name that is malformed, repeated or not on this machine.
+        RuntimeError: If more logical CPUs are needed and TensorFlow already runs.
     """
     if devices is None:
         return None

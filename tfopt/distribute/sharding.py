@@ -32,7 +32,7 @@ def sharded(
         A distributed dataset with a `position`, counted in global batches; `Resume(data=...)` takes it.
 
     Raises:
-        ValueError: if `batch_size` does not divide, or the check fails.
+        ValueError: If `batch_size` does not divide, or the check fails.
 
     Example:
 

@@ -44,8 +44,8 @@ def spawn(
         The results, in the order of the workers.
 
     Raises:
-        RuntimeError: if a worker fails; holds the end of its output.
-        TimeoutError: after `timeout_seconds`.
+        RuntimeError: If a worker fails; holds the end of its output.
+        TimeoutError: After `timeout_seconds`.
 
     Example:
 

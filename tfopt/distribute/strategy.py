@@ -13,7 +13,7 @@ from tfopt.distribute.cluster import NO_PARAMETER_SERVER, read_cluster
 from tfopt.distribute.description import describe
 from tfopt.distribute.precision import POLICIES, set_precision
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multiworker", "tpu")
 
@@ -49,10 +49,10 @@ def make_strategy(
         A `tf.distribute.Strategy`.
 
     Raises:
-        ValueError: for an unknown name, a device that this machine does not have, or a malformed
+        ValueError: For an unknown name, a device that this machine does not have, or a malformed
             TF_CONFIG or Slurm variable.
-        RuntimeError: if a setting needs TensorFlow not to have started yet, or a TPU does not start.
-        TimeoutError: if a worker cannot be reached; names its address.
+        RuntimeError: If a setting needs TensorFlow not to have started yet, or a TPU does not start.
+        TimeoutError: If a worker cannot be reached; names its address.
 
     Example:
 
@@ -90,7 +90,7 @@ def make_strategy(
     }
     strategy = make[chosen]()
     set_precision(precision, _kind(chosen, names))
-    logger.info("%s. Chosen because %s.", describe(strategy), reason)
+    _logger.info("%s. Chosen because %s.", describe(strategy), reason)
     return strategy
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tfopt._surroundings import cache_folder
 from tfopt.tune.machine import signature
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def recall(cache_dir: str | None, question: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -34,7 +34,7 @@ def remember(cache_dir: str | None, question: Mapping[str, Any], answer: Mapping
         partial.write_text(json.dumps(answer), encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        _log.warning("cannot remember the result in %s: %s", path.parent, error.strerror)
+        _logger.warning("cannot remember the result in %s: %s", path.parent, error.strerror)
 
 
 def _path(cache_dir: str | None, question: Mapping[str, Any]) -> pathlib.Path | None:

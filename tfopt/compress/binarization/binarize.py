@@ -45,7 +45,7 @@ def binarize(
         A flat `keras.Model` with the same inputs, outputs, layer names and weights. Not compiled.
 
     Raises:
-        ValueError: the model is subclassed or not built, a name fits no layer, or nothing is left to convert.
+        ValueError: The model is subclassed or not built, a name fits no layer, or nothing is left to convert.
 
     Example:
         >>> binary = tfopt.compress.binarize(model, teacher=model)
@@ -77,7 +77,7 @@ def ternarize(
         A flat `keras.Model` with the same inputs, outputs, layer names and weights. Not compiled.
 
     Raises:
-        ValueError: as in `binarize`.
+        ValueError: As in `binarize`.
 
     Example:
         >>> ternary = tfopt.compress.ternarize(model, exclude=["block_1_*"])

@@ -14,7 +14,7 @@ from tfopt.compress.clustering.centroids import INITIALIZATIONS, centroids_of, n
 from tfopt.compress.clustering.groups import KeepGroups, value_groups
 from tfopt.compress.distillation import Lesson
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _ROWS = Layout("kernel", (-2,), (-1,))
 
 
@@ -102,7 +102,7 @@ class Clustering(keras.callbacks.Callback):
             )
         self._choice = choice.leave(self._too_small(choice), "clustered")
         self.left_alone = dict(self._choice.dense)
-        self._choice.tell(_log, "Clustering")
+        self._choice.tell(_logger, "Clustering")
         with self.model.distribute_strategy.scope():
             for kernel in self._choice.chosen.values():
                 self._attach(kernel)

@@ -12,7 +12,7 @@ from tfopt.compress.equalization.measuring import estimated
 from tfopt.compress.equalization.units import Units
 from tfopt.compress.quantization import rules
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 # In some layer a quarter of the channels that could be equalized has fewer than 16 of the 256 levels. On 15
 # small networks without such a layer, equalization moved the error by -4 to +4 dB, without a pattern.
 QUARTER = 1 / 16
@@ -22,7 +22,7 @@ def evened(model: keras.Model, data: Any) -> keras.Model:
     """The model, or its equalized copy if it is uneven."""
     if not is_uneven(model):
         return model
-    _log.info("%s has channels of very unequal size: they were equalized for int8.", model.name)
+    _logger.info("%s has channels of very unequal size: they were equalized for int8.", model.name)
     return equalize(model, data)
 
 

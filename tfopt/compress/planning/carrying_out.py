@@ -17,7 +17,7 @@ from tfopt.compress.pruning import Pruning
 from tfopt.compress.quantization import quantize_aware
 from tfopt.compress.tflite_model import TFLiteModel
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 RATES = {"slim": 1e-3, "prune": 1e-3, "quantize": 1e-5}  # of Adam: what has lost more needs larger steps
 
 
@@ -101,7 +101,7 @@ def _quantized(plan: Plan, model: keras.Model, trained: Callable, before: Measur
     try:
         aware = quantize_aware(model, preserve="sparsity" if plan.sparsities else None)
     except ValueError as error:  # a layer without a rule: the file of before stays
-        _log.warning("No training with int8 rounding: %s", error)
+        _logger.warning("No training with int8 rounding: %s", error)
         return model, before.score
     trained(aware, "quantize", [Distillation(plan.model)])
     after = plan.chooser.measure(aware, "int8")
@@ -113,7 +113,7 @@ def _quantized(plan: Plan, model: keras.Model, trained: Callable, before: Measur
 def _verified(plan: Plan, model: keras.Model, measured: Measurement, stages: dict, path: Any) -> PlanResult:
     missed = plan.budget.missed(measured, plan.float_score)
     if missed:
-        _log.warning("Limits that the file does not keep (limit, measured): %s", missed)
+        _logger.warning("Limits that the file does not keep (limit, measured): %s", missed)
     drop = plan.float_score - measured.score
     return PlanResult(TFLiteModel(path), model, measured, drop, missed, stages)
 

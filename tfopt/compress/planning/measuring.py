@@ -18,7 +18,7 @@ from tfopt.compress.tflite_model import TFLiteModel
 
 PRECISIONS = (None, "float16", "dynamic", "int8")
 LEAST_TO_SPLIT = 60  # samples: a third of fewer says nothing
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 ALIGNMENT = 16  # bytes: TFLite places tensors of the arena at multiples of it
 
 
@@ -90,7 +90,7 @@ def judges(model: keras.Model, data: Any, other: Any, metric: Metric | None) -> 
     inputs, labels = _whole(data)
     count = len(keras.tree.flatten(inputs)[0])
     if count < LEAST_TO_SPLIT:
-        _log.warning("`data` has %d samples, too few to set some aside: they choose and judge.", count)
+        _logger.warning("`data` has %d samples, too few to set some aside: they choose and judge.", count)
         both = Judge(model, (inputs, labels), metric)
         return both, both
     third = np.arange(count) % 3 == 2

@@ -17,7 +17,7 @@ from tfopt.compress.pruning.masks import magnitude_mask
 from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
 from tfopt.compress.slimming import slim
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 SPARSITIES = (0.5, 0.7, 0.8, 0.9)
 LEAST_KEEP = 0.1
 STEPS = 4  # of a bisection: widths and multipliers are known to a sixteenth of their interval
@@ -105,7 +105,7 @@ def plan(
     check_instance("budget", budget, Budget)
     chooser, verdict = judges(model, data, judge, metric)
     if not chooser.labelled:
-        _log.warning("The data has no labels: agreement with the float model stands for accuracy.")
+        _logger.warning("The data has no labels: agreement with the float model stands for accuracy.")
     search = _Search(model, chooser, budget, on_measured)
     for precision in PRECISIONS:
         search.try_precision(precision)
@@ -135,7 +135,7 @@ class _Search:
                 )
         except (ValueError, RuntimeError) as error:  # a file that cannot be made in this precision
             self.failed[str(precision)] = str(error)
-            _log.info("No file in precision %s: %s", precision, error)
+            _logger.info("No file in precision %s: %s", precision, error)
 
     def best(self, verdict: Judge) -> Plan:
         """The plan with the best score that keeps the limits, measured again by the data that judges."""

@@ -18,7 +18,7 @@ from tfopt.compress.pruning._constraint import GlobalThreshold, MaskConstraint, 
 from tfopt.compress.pruning.masks import block_mask, keep_above, magnitude_mask, two_of_four_mask
 from tfopt.compress.pruning.schedules import CubicSparsity, Schedule, check_target
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 FROZEN = "frozen"
 
 
@@ -156,9 +156,9 @@ class Pruning(StatefulCallback):
     def _tell_what_stays(self) -> None:
         frozen = [name for name, kernel in self._choice.chosen.items() if not kernel.variable.trainable]
         if frozen:
-            _log.warning("Layers are not pruned as long as they are frozen: %s.", frozen)
+            _logger.warning("Layers are not pruned as long as they are frozen: %s.", frozen)
             self.left_dense.update(dict.fromkeys(frozen, FROZEN))
-        self._choice.tell(_log, "Pruning")
+        self._choice.tell(_logger, "Pruning")
 
     def _schedule(self, start: int) -> Schedule:
         if callable(self.target):

@@ -31,7 +31,7 @@ class CubicSparsity:
         frequency: Updates between two masks. The mask at `end_step` is always made.
 
     Raises:
-        ValueError: a sparsity outside [0, 1) or `end_step` before `begin_step`.
+        ValueError: If a sparsity is outside [0, 1), or `end_step` is before `begin_step`.
 
     Example:
         >>> schedule = tfopt.compress.CubicSparsity(0.8, end_step=1000, frequency=50)
@@ -83,7 +83,7 @@ class OneShotSparsity:
         step: Number of the optimizer update before which the mask is made, >= 1.
 
     Raises:
-        ValueError: a sparsity outside [0, 1) or a step below 1.
+        ValueError: If a sparsity is outside [0, 1) or a step is below 1.
 
     Example:
         >>> due, sparsity = tfopt.compress.OneShotSparsity(0.5, step=10)(10)

@@ -24,7 +24,7 @@ class FreezeStatistics(keras.callbacks.Callback):
         batch_norm: Whether batch normalisation stops too: its statistics, scales and shifts.
 
     Raises:
-        ValueError: a negative epoch; in `fit`, a model without ranges or with ranges that saw no data.
+        ValueError: A negative epoch; in `fit`, a model without ranges or with ranges that saw no data.
 
     Example:
         >>> quantized.fit(train, epochs=5, callbacks=[tfopt.compress.FreezeStatistics(epoch=3)])

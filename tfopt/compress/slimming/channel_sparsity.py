@@ -29,7 +29,7 @@ class ChannelSparsity(keras.callbacks.Callback):
             costs accuracy, too little moves nothing.
 
     Raises:
-        ValueError: a strength that is not positive; in `fit`, a model without trainable batch-norm scales.
+        ValueError: A strength that is not positive; in `fit`, a model without trainable batch-norm scales.
 
     Example:
         >>> model.fit(train, epochs=20, callbacks=[tfopt.compress.ChannelSparsity(1e-4)])

@@ -28,7 +28,7 @@ def cost(channels: Channels, kept: np.ndarray) -> Cost:
     """Cost of a model in which the units stay for which `kept` is true.
 
     Raises:
-        ValueError: an image size that is not known.
+        ValueError: If the image size is not known.
     """
     flops, sizes = 0, {}
     for call in channels.graph.calls:

@@ -19,7 +19,7 @@ from tfopt.compress.slimming.rebuilding import rebuilt
 from tfopt.compress.slimming.refit import refit
 
 LEAST_SHARE = 0.1  # of a layer's channels stays, whatever the ranking over all layers says
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def slim(
@@ -70,7 +70,7 @@ def slim(
         A flat `keras.Model`. Not compiled. All its layers are trainable, also those that were frozen.
 
     Raises:
-        ValueError: not exactly one budget, a value out of its bounds, a budget below what one channel per
+        ValueError: Not exactly one budget, a value out of its bounds, a budget below what one channel per
             layer needs, or a model without removable channels.
 
     Example:
@@ -93,7 +93,7 @@ def slim(
     graph = Graph(model)
     channels = Channels(graph, exclude)
     if channels.whole:
-        _log.warning("These layers of %s are not known and stay whole: %s.", model.name, channels.whole)
+        _logger.warning("These layers of %s are not known and stay whole: %s.", model.name, channels.whole)
     ranking = _Ranking(channels, _scores(channels, criterion, model, data), scope, criterion)
     kept = ranking.kept(budget) if name == "keep" else _fitting(channels, ranking, name, budget)
     small = rebuilt(graph, channels, kept)
@@ -101,7 +101,7 @@ def slim(
         whole = rebuilt(graph, channels, kept | True)
         refit(channels, kept, whole, small, [inputs for inputs, _ in pairs(data)])
     before, after = cost(channels, kept | True), cost(channels, kept)
-    _log.info("%s: %s -> %s, channels %d -> %d", model.name, before, after, *ranking.counts(kept))
+    _logger.info("%s: %s -> %s, channels %d -> %d", model.name, before, after, *ranking.counts(kept))
     return small
 
 

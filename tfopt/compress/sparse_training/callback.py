@@ -21,7 +21,7 @@ from tfopt.compress.pruning.schedules import check_sparsity
 from tfopt.compress.sparse_training.distribution import DISTRIBUTIONS
 from tfopt.compress.sparse_training.rewiring import most_sensitive, rewired
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 TRAINED_SHARE = 0.75  # of the run: the last quarter trains with the connections that were found
 
 
@@ -117,7 +117,7 @@ class SparseTraining(StatefulCallback):
         self._choice = choose(self.model, self.include, self.exclude, "trained sparsely")
         self._kernels = {name: kernel.variable for name, kernel in self._choice.chosen.items()}
         self.left_dense = dict(self._choice.dense)
-        self._choice.tell(_log, "SparseTraining")
+        self._choice.tell(_logger, "SparseTraining")
         frozen = [name for name, kernel in self._kernels.items() if not kernel.trainable]
         if frozen:
             raise ValueError(f"The layers must be trainable, or in `exclude`. Frozen ones: {frozen}.")

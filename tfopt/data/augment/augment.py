@@ -53,7 +53,7 @@ class Augment:
         fill_value: The value of "constant", in [0, 255].
 
     Raises:
-        ValueError: for a value outside the bounds above.
+        ValueError: If a value is outside the bounds above.
 
     Example:
         >>> augment = tfopt.data.Augment(flip="horizontal", rotate=20, shift=0.2)
