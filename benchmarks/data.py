@@ -120,7 +120,7 @@ def augmentation(rounds: int, images: int) -> list[Race]:
     title = f"the same, {SIZE} px, against ImageDataGenerator"
     races.append(race(title, 4, lambda: usual, lambda: one_pass(flow), rounds))
     standard = pipeline(train, BATCH, augment=Augment.standard(), epochs=3)
-    title = "Augment.standard (crop, flip, rotation, colour), the same"
+    title = "Augment.standard (crop, flip, rotation, color), the same"
     return [*races, race(title, 4, lambda: standard, lambda: one_pass(flow), rounds)]
 
 

@@ -15,7 +15,7 @@ import math
 
 REPLICAS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 BYTES = 4 * 3_504_872  # the trainable weights of MobileNetV2 1.0 with 1,000 classes
-COMPUTE = 0.1  # seconds; assumed for a step of some 64 pictures of 224 px on a data-centre GPU
+COMPUTE = 0.1  # seconds; assumed for a step of some 64 pictures of 224 px on a data-center GPU
 NETWORKS = {  # name -> (bytes per second, seconds of latency, whether a tree)
     "10 Gb/s, ring": (1.25e9, 50e-6, False),
     "100 Gb/s, ring": (12.5e9, 20e-6, False),

@@ -25,7 +25,7 @@ def build(inputs=(6, 6, 3)):
 
 
 def reference(model, batches):
-    """Float64: pooled moments of each layer's inputs, layers normalised by their batch."""
+    """Float64: pooled moments of each layer's inputs, layers normalized by their batch."""
     first, conv, _, nested, *_ = model.layers
     second = nested.layers[0]
     kernel, bias = (w.numpy().astype("f8") for w in conv.weights)

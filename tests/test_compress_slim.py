@@ -311,7 +311,7 @@ def test_excluded_layers_keep_their_channels():
         ({"params": 3}, "`params` must be at least .* one channel in each layer"),
         ({"keep": 0.5, "criterion": "l1"}, "`criterion` must be one of"),
         ({"keep": 0.5, "scope": "all"}, "`scope` must be one of"),
-        ({"keep": 0.5, "criterion": "taylor"}, "`data` must be labelled data .* compiled with its loss"),
+        ({"keep": 0.5, "criterion": "taylor"}, "`data` must be labeled data .* compiled with its loss"),
     ],
 )
 def test_bad_options_are_named(options, text):

@@ -46,7 +46,7 @@ PILLOW = [
 
 
 @pytest.mark.parametrize("ours, pillows, values", PILLOW, ids=[case[0].__name__ for case in PILLOW])
-def test_changes_of_colour_equal_pillow(ours, pillows, values):
+def test_changes_of_color_equal_pillow(ours, pillows, values):
     for picture in pictures():
         for value in values:
             expected = np.asarray(pillows(Image.fromarray(picture), value), float)

@@ -14,7 +14,7 @@ COUNT = 90
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):
-    """A TFDS data set in several TFRecord files: image number i has the colour i and the label i % 3."""
+    """A TFDS data set in several TFRecord files: image number i has the color i and the label i % 3."""
     folder = tmp_path_factory.mktemp("tfds")
 
     class SeveralFiles(tfds.core.GeneratorBasedBuilder):

@@ -117,14 +117,14 @@ def test_a_cluster_after_tensorflow_has_started_is_refused():
         environment = os.environ | tf_config({"worker": workers}, {"type": "worker", "index": 0})
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert "already initialised. Call `make_strategy` first" in done.stderr.splitlines()[-1]
+    assert "already initialized. Call `make_strategy` first" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.process
 def test_a_missing_tpu_is_refused_with_alternatives():
     code = "import tfopt; tfopt.distribute.make_strategy('tpu')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
-    assert "The TPU 'local' could not be initialised" in done.stderr
+    assert "The TPU 'local' could not be initialized" in done.stderr
     assert '`make_strategy("cpu")` trains without one' in done.stderr
 
 

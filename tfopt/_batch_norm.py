@@ -24,7 +24,7 @@ def reestimate(
 ) -> None:
     """Sets every moving mean and variance to that of all the inputs of its layer, over the whole dataset.
 
-    The layers normalise by the statistics of the batch while they are measured, everything else runs as
+    The layers normalize by the statistics of the batch while they are measured, everything else runs as
     in inference: no dropout, no other state changes. Mean and variance are pooled over the batches
     (weighted by their size), so that the first layer's equal those of the data. Frozen layers are
     included.
@@ -91,7 +91,7 @@ def _sum_over_batches(
 
 
 def _measuring_call(layer: keras.Layer, record: list[list[tf.Tensor]]) -> Any:
-    """A `call` that normalises by the batch and records its count, sum and sum of squares."""
+    """A `call` that normalizes by the batch and records its count, sum and sum of squares."""
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> tf.Tensor:
         x = tf.cast(inputs, tf.float32)
@@ -116,7 +116,7 @@ def _fused(x: tf.Tensor, gamma: Any, beta: Any, epsilon: float) -> tuple[tf.Tens
         x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
     )[:3]
     count = tf.size(x) / tf.shape(x)[-1]
-    # The kernel reports the unbiased variance, which is not what it normalises by.
+    # The kernel reports the unbiased variance, which is not what it normalizes by.
     return outputs, mean, variance * tf.cast((count - 1) / count, tf.float32), count
 
 

@@ -1,4 +1,4 @@
-"""Prodigy in float64: arXiv:2306.06101, algorithm 4 with the authors' normalisation by d0."""
+"""Prodigy in float64: arXiv:2306.06101, algorithm 4 with the authors' normalization by d0."""
 
 import numpy as np
 

@@ -45,7 +45,7 @@ class RangeTest:
         return self.planned[: len(self.losses)]
 
     def curve(self) -> np.ndarray:
-        """The losses, each averaged with its neighbours on both sides, so that nothing lags."""
+        """The losses, each averaged with its neighbors on both sides, so that nothing lags."""
         width = max(_WIDTH * len(self.planned), 1.0)
         distance = np.arange(len(self.losses))
         weights = np.exp(-0.5 * ((distance[:, None] - distance) / width) ** 2)

@@ -46,7 +46,7 @@ def judged(
     outputs: Sequence[Port],
     task: Any = None,
 ) -> list[Judged]:
-    """Runs a model on labelled data and pairs its outputs with their labels.
+    """Runs a model on labeled data and pairs its outputs with their labels.
 
     Args:
         predict: The outputs, as a list, for a batch of inputs.

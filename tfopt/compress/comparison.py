@@ -222,9 +222,9 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson, 1927): right also near 0 and 1, where the usual one is too short."""
     z = 1.959964
     share, scale = successes / trials, 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / scale
+    center = (share + z * z / (2 * trials)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    return max(center - half, 0.0), min(center + half, 1.0)
 
 
 def interleaved(timed: dict[str, Callable[[], float]], seconds: float) -> dict[str, Latency]:

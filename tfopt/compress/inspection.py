@@ -184,7 +184,7 @@ def _sparse_weight(tensor: dict[str, Any], stored: np.ndarray) -> Weight:
 
 
 def _is_two_of_four(value: np.ndarray) -> bool:
-    """Whether each four neighbours along the last axis hold at least two zeros."""
+    """Whether each four neighbors along the last axis hold at least two zeros."""
     if value.ndim < 2 or value.shape[-1] < 4:
         return False
     whole = value[..., : value.shape[-1] // 4 * 4].reshape(-1, 4)

@@ -114,7 +114,7 @@ class TFLiteModel:
         return self._file.run(inputs)
 
     def evaluate(self, data: Any, *, task: Any = None) -> dict[str, float]:
-        """What the file reaches on labelled data, and the number of samples.
+        """What the file reaches on labeled data, and the number of samples.
 
         Args:
             data: A dataset of (inputs, labels), batched or not, or a pair of arrays (lists or dictionaries

@@ -22,13 +22,13 @@ def depth_of(maximum: int) -> int:
 
 
 def brightest(image: Image.Image) -> int:
-    """The largest pixel of a grey image."""
+    """The largest pixel of a gray image."""
     _, high = image.getextrema()
     return int(high)  # type: ignore[arg-type]
 
 
 def grey_bits(paths: Sequence[bytes]) -> int | None:
-    """The depth of the pixels in 16-bit grey files, from a sample over the whole list; None without any."""
+    """The depth of the pixels in 16-bit gray files, from a sample over the whole list; None without any."""
     deep = [path for path in paths if os.fsdecode(path).lower().endswith(_DEEP)]
     largest, looked_at = 0, 0
     for place in np.random.default_rng(0).permutation(len(deep))[:_TRIED]:  # files are in class order

@@ -59,7 +59,7 @@ def decode(
 ) -> np.ndarray:
     """The pixels of an image file, upright, as uint8 [height, width, 3] in [0, 255].
 
-    Grey is repeated, transparency is laid on white, CMYK and palettes are converted, grey pixels of more
+    Gray is repeated, transparency is laid on white, CMYK and palettes are converted, gray pixels of more
     than 8 bits are scaled, the EXIF orientation is applied. A JPEG that will be made smaller is decoded at
     the smallest of the scales 1/8, 1/4, 1/2, 1 that still covers `image_size`, which costs less.
 
@@ -69,7 +69,7 @@ def decode(
         crop_to_aspect_ratio: Cut the middle of the image instead of stretching it.
         out: Where the pixels go, uint8 [*image_size, 3]; None makes a new array. After an error it may
             hold a part of them.
-        grey_bits: How many bits the pixels of 16-bit grey files have, 8 to 16; brighter ones become white.
+        grey_bits: How many bits the pixels of 16-bit gray files have, 8 to 16; brighter ones become white.
             None takes the smallest of 8, 10, 12, 14, 16 that holds the brightest pixel of the image.
 
     Raises:
@@ -139,7 +139,7 @@ def _any_image(
         if image_size is not None:
             image.draft("RGB", (image_size[1], image_size[0]))
         with _ONE_AT_A_TIME if width * height > _LARGE else contextlib.nullcontext():
-            # Before the conversion to three channels, resizing grey gives the same for a third of the memory.
+            # Before the conversion to three channels, resizing gray gives the same for a third of the memory.
             plain = _resize(_to_plain(image, grey_bits), image_size, crop)
             return np.asarray(plain if plain.mode == "RGB" else plain.convert("RGB"))
 
@@ -152,7 +152,7 @@ def resize(pixels: np.ndarray, image_size: tuple[int, int], crop_to_aspect_ratio
 
 
 def three_channels(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [height, width, 3] of pixels in [0, 255] of any dtype, grey or RGB."""
+    """uint8 [height, width, 3] of pixels in [0, 255] of any dtype, gray or RGB."""
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3):
         raise ValueError(message("image", "[height, width, 3] or [height, width, 1]", pixels.shape))
     if pixels.dtype != np.uint8:
@@ -216,7 +216,7 @@ def _plain_size(content: bytes) -> tuple[int, int] | None:
 
 
 def _to_plain(image: Image.Image, grey_bits: int | None) -> Image.Image:
-    """Upright RGB or 8-bit grey."""
+    """Upright RGB or 8-bit gray."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     ImageOps.exif_transpose(image, in_place=True)
@@ -230,7 +230,7 @@ def _to_plain(image: Image.Image, grey_bits: int | None) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, bits: int | None) -> Image.Image:
-    """Scales grey of more bits, a strip at a time: as one array of int64, 134 megapixels took 3 GB."""
+    """Scales gray of more bits, a strip at a time: as one array of int64, 134 megapixels took 3 GB."""
     bits = bits or depth_of(brightest(image))
     pixels: np.ndarray = np.empty((image.height, image.width), np.uint8)
     step = max(_STRIP // image.width, 1)

@@ -66,7 +66,7 @@ def load(
               and if wanted a column of splits and one of sample weights;
             - a folder that TensorFlow Datasets prepared (with `dataset_info.json`), or Parquet files of
               encoded images and labels, as `datasets` of Hugging Face saves them (with `pyarrow`);
-            - "digits": the 1,797 handwritten digits of scikit-learn, 8x8, grey, 10 classes;
+            - "digits": the 1,797 handwritten digits of scikit-learn, 8x8, gray, 10 classes;
             - a name of TensorFlow Datasets, "tf_flowers", with a slice if wanted, "cifar10/train[:10%]";
             - arrays (x, y) or (x, y, sample_weights): images [examples, height, width, 1 or 3] with pixels
               in [0, 255] and integer labels [examples]; zeros and ones [examples, classes] with

@@ -78,11 +78,11 @@ class PCA(keras.layers.Layer):
         count, shift, covariance = 0, first.mean(0), None
         total, squares = np.zeros(features), np.zeros(features)
         for batch in _batches(data):
-            centred = batch - shift  # near the mean, so that nothing cancels
-            count, total = count + len(batch), total + centred.sum(0)
-            squares += np.square(centred).sum(0)
+            centered = batch - shift  # near the mean, so that nothing cancels
+            count, total = count + len(batch), total + centered.sum(0)
+            squares += np.square(centered).sum(0)
             if features <= _WIDE:
-                covariance = centred.T @ centred + (0 if covariance is None else covariance)
+                covariance = centered.T @ centered + (0 if covariance is None else covariance)
         if count <= self.n_components or features < self.n_components:
             fix = f"There are {count} examples of {features} features."
             raise ValueError(message("n_components", "below the number of examples", self.n_components, fix))
@@ -139,8 +139,8 @@ class PCA(keras.layers.Layer):
         for step in range(_PASSES):
             product = np.zeros((features, width))
             for batch in _batches(data):
-                centred = batch - mean
-                product += centred.T @ (centred @ basis)
+                centered = batch - mean
+                product += centered.T @ (centered @ basis)
             if step < _PASSES - 1:
                 basis = np.linalg.qr(product)[0]
         values, vectors = np.linalg.eigh(basis.T @ product / (count - 1))

@@ -86,7 +86,7 @@ def tpu() -> tf.distribute.Strategy:
         return _mended(tf.distribute.TPUStrategy(resolver))
     except (ValueError, RuntimeError, ImportError, OSError, tf.errors.OpError) as error:
         raise RuntimeError(
-            f"The TPU {name!r} could not be initialised: {str(error).splitlines()[0]} On a TPU VM, check "
+            f"The TPU {name!r} could not be initialized: {str(error).splitlines()[0]} On a TPU VM, check "
             "that `libtpu` is installed and that no other process holds the TPU; elsewhere, check or unset "
             'TPU_NAME. `make_strategy("cpu")` trains without one.'
         ) from error

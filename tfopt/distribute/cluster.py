@@ -94,8 +94,8 @@ def _cluster(workers: Sequence[str], index: int, source: str) -> Cluster | None:
     if len(workers) < 2:
         return None
     host = workers[index].rsplit(":", 1)[0]
-    neighbours = [k for k, worker in enumerate(workers) if worker.rsplit(":", 1)[0] == host]
-    return Cluster(tuple(workers), index, neighbours.index(index), len(neighbours), source)
+    neighbors = [k for k, worker in enumerate(workers) if worker.rsplit(":", 1)[0] == host]
+    return Cluster(tuple(workers), index, neighbors.index(index), len(neighbors), source)
 
 
 def _expand_nodes(text: str) -> list[str]:

@@ -35,7 +35,7 @@ def check_devices(devices: int | Sequence[str] | None) -> list[str] | None:
         number = check_integer("devices", devices, minimum=1)
         kind = "GPU" if count("GPU") else "CPU"
         devices = [f"{kind}:{index}" for index in range(number)]
-    names = [_normalised(name) for name in ([devices] if isinstance(devices, str) else devices)]
+    names = [_normalized(name) for name in ([devices] if isinstance(devices, str) else devices)]
     if not names or len(set(names)) < len(names):
         raise ValueError(message("devices", "a non-empty list without repetitions", devices))
     _make_logical_cpus(1 + max((_index(name) for name in names if name.startswith("CPU")), default=0))
@@ -104,12 +104,12 @@ def set_memory_growth(growth: bool) -> None:
 def already_started(setting: str) -> RuntimeError:
     """The error for a setting that TensorFlow takes only before its first op."""
     return RuntimeError(
-        f"`{setting}` cannot be set: TensorFlow is already initialised. Call `make_strategy` first, "
+        f"`{setting}` cannot be set: TensorFlow is already initialized. Call `make_strategy` first, "
         "before any tensor, variable, model or dataset is made (imports are fine)."
     )
 
 
-def _normalised(name: str) -> str:
+def _normalized(name: str) -> str:
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         raise ValueError(message("devices", 'a number or names such as "GPU:0" and "CPU:1"', name))

@@ -32,7 +32,7 @@ def mobilenet(
         image_size: Height and width in pixels, or one number for both; >= 32.
         alpha: Width multiplier > 0: the share of each layer's channels that is kept.
         weights: "imagenet" (downloaded by Keras), the path of an `.h5` or `.keras` file that holds the
-            weights of the same backbone, or None for random initialisation.
+            weights of the same backbone, or None for random initialization.
         dropout: Share of the features that is dropped in training, in [0, 1).
         stem_stride: Stride of the first convolution, 1 or 2. 1 suits small images from scratch, such as
             CIFAR's: every feature map has twice the side, at four times the computation.

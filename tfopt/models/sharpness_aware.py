@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation as a model with its own training step. arXiv:2010.01412."""
+"""Sharpness-aware minimization as a model with its own training step. arXiv:2010.01412."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tfopt import _checks, _keras_internals
 class SharpnessAware(keras.Model):
     """Trains a model towards flat minima: each step uses the gradient at the worst point nearby.
 
-    Generalises better when a network can fit its training data, most of all with little data, label
+    Generalizes better when a network can fit its training data, most of all with little data, label
     noise and vision transformers. Every step costs two; where time is short, train longer instead.
     Works with every optimizer, with mixed precision and under strategies.
 
@@ -25,8 +25,8 @@ class SharpnessAware(keras.Model):
 
     Args:
         model: A built `keras.Model`. It shares its weights: train the wrapper, then use the model.
-        rho: Float > 0. Size of the neighbourhood; 0.05 to 0.1 for SAM, 0.5 to 2 for ASAM.
-        adaptive: Whether the neighbourhood scales with the weights.
+        rho: Float > 0. Size of the neighborhood; 0.05 to 0.1 for SAM, 0.5 to 2 for ASAM.
+        adaptive: Whether the neighborhood scales with the weights.
         **options: `name` and what else `keras.Model` takes.
 
     Raises:

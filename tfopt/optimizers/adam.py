@@ -11,7 +11,7 @@ from tfopt.optimizers._adam import AdamRule
 class Adam(AdamRule):
     """Adam, a step size per weight from running moments: Keras's Adam by fused kernels.
 
-    A good first choice for most networks. To regularise the weights prefer `AdamW`.
+    A good first choice for most networks. To regularize the weights prefer `AdamW`.
 
         m = beta_1 * m + (1 - beta_1) * g
         v = beta_2 * v + (1 - beta_2) * g**2

@@ -18,7 +18,7 @@ from tfopt.optimizers.gradient_accumulation import GradientAccumulation
 class AdaptiveGradientClipping(OptimizerWrapper):
     """Clips the gradient of each output unit to a share of the norm of its weights.
 
-    For networks without batch normalisation and for large batches; the smaller the batch, the larger
+    For networks without batch normalization and for large batches; the smaller the batch, the larger
     `clip_factor` may be. The paper leaves the last layer unclipped.
 
         g = g * min(1, clip_factor * max(norm(w), epsilon) / norm(g))      (norms of each output unit)

@@ -167,7 +167,7 @@ def discriminative(model: keras.Model, lowest: float = 0.1) -> list[Group]:
 def no_decay_on_norm_and_bias(model: keras.Model) -> list[Group]:
     """One group that turns weight decay off for norms and biases, also those with several axes.
 
-    Decay there shrinks the output scale instead of regularising. Add it to other groups.
+    Decay there shrinks the output scale instead of regularizing. Add it to other groups.
 
     Args:
         model: A built model.

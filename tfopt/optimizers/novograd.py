@@ -1,4 +1,4 @@
-"""NovoGrad: momentum on gradients normalised per layer. arXiv:1905.11286."""
+"""NovoGrad: momentum on gradients normalized per layer. arXiv:1905.11286."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: they follow the page's colours, scale with it and can be read as text."""
+"""Charts as inline SVG: they follow the page's colors, scale with it and can be read as text."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class Scale:
         return self.start + share * (self.stop - self.start)
 
     def marks(self) -> list[float]:
-        """Where the axis is labelled."""
+        """Where the axis is labeled."""
         return decades(self.low, self.high) if self.log else ticks(self.low, self.high)
 
 
@@ -51,7 +51,7 @@ class Line:
 
     name: str
     segments: Sequence[Sequence[float]]
-    colour: int = 1  # --s0 to --s5 of style.css
+    color: int = 1  # --s0 to --s5 of style.css
 
     def values(self) -> list[float]:
         """All values, one after the other."""
@@ -94,7 +94,7 @@ def stage_chart(
             [_stage(*stage, span, top, bottom) for stage, span in zip(stages, spans)],
             tag("text", "1", x=_epoch_x(spans[0], 1, stages[0][1]), y=bottom + 18, class_="tick"),
             drawn,
-            [tag("text", text, x=right + 8, y=at + 4, class_=f"end t{colour}") for colour, at, text in ends],
+            [tag("text", text, x=right + 8, y=at + 4, class_=f"end t{color}") for color, at, text in ends],
             None if values else tag("text", "no finite value", x=207, y=105, class_="tick"),
             viewBox=f"0 0 {width} {height}",
             role="img",
@@ -149,13 +149,13 @@ def _line(
             if math.isfinite(value):
                 run.append(f"{x:.1f},{y(value):.1f}")
             elif run:
-                parts.append(tag("polyline", points=" ".join(run), class_=f"line s{line.colour}"))
+                parts.append(tag("polyline", points=" ".join(run), class_=f"line s{line.color}"))
                 run = []
         for epoch, (x, value) in enumerate(zip(at, segment), 1):
             if math.isfinite(value):
                 title = tag("title", f"{line.name}, epoch {epoch}: {write(value)}")
                 radius = 2.2 if len(segment) <= 20 else 1.2
-                parts.append(tag("circle", title, cx=x, cy=y(value), r=radius, class_=f"dot f{line.colour}"))
+                parts.append(tag("circle", title, cx=x, cy=y(value), r=radius, class_=f"dot f{line.color}"))
     return join(parts)
 
 
@@ -168,11 +168,11 @@ def _ends(
         values = line.values()
         if last := finite(values)[-1:]:
             text = f"{write(last[0])} {line.name}" if named else write(last[0])
-            ends.append((line.colour, y(last[0]), text if math.isfinite(values[-1]) else f"{text}, then NaN"))
+            ends.append((line.color, y(last[0]), text if math.isfinite(values[-1]) else f"{text}, then NaN"))
     ends.sort(key=lambda end: end[1])
     for lower in range(1, len(ends)):
-        colour, at, text = ends[lower]
-        ends[lower] = (colour, max(at, ends[lower - 1][1] + 15), text)
+        color, at, text = ends[lower]
+        ends[lower] = (color, max(at, ends[lower - 1][1] + 15), text)
     return ends
 
 

@@ -10,7 +10,7 @@ _NUMBERED = 30  # classes up to which a cell has room for its count
 
 
 def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> Markup:
-    """Right answers in one colour, mistakes in another, each as dark as its share of the row.
+    """Right answers in one color, mistakes in another, each as dark as its share of the row.
 
     Args:
         matrix: Counts, [classes, classes]; row = true class, column = predicted class.

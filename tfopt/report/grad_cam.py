@@ -64,9 +64,9 @@ def overlay(images: np.ndarray, heat: np.ndarray, strength: float = 0.7) -> np.n
     """
     position = np.clip(heat, 0, 1)[..., None] * (len(_HEAT) - 1)
     below = np.minimum(position.astype("int32"), len(_HEAT) - 2)
-    colour = _HEAT[below[..., 0]] + (position - below) * (_HEAT[below[..., 0] + 1] - _HEAT[below[..., 0]])
+    color = _HEAT[below[..., 0]] + (position - below) * (_HEAT[below[..., 0] + 1] - _HEAT[below[..., 0]])
     alpha = strength * np.clip(heat, 0, 1)[..., None]
-    return np.rint(alpha * colour + (1 - alpha) * images.astype("float32")).astype("uint8")
+    return np.rint(alpha * color + (1 - alpha) * images.astype("float32")).astype("uint8")
 
 
 def _last_feature_map(model: keras.Model) -> keras.KerasTensor:

@@ -19,7 +19,7 @@ def scatter(points: np.ndarray, groups: Sequence[int], names: Sequence[str]) -> 
     low, high = points.min(axis=0, initial=np.inf), points.max(axis=0, initial=-np.inf)
     x, y = Scale(low[0], high[0], air, width - air), Scale(low[1], high[1], height - air, air)
     dots = [
-        tag("circle", tag("title", names[g]), cx=x(px), cy=y(py), r=3.5, style=f"fill:{class_colour(g)}")
+        tag("circle", tag("title", names[g]), cx=x(px), cy=y(py), r=3.5, style=f"fill:{class_color(g)}")
         for (px, py), g in zip(points.tolist(), labels.tolist())
     ]
     middles = [(g, *np.median(points[labels == g], axis=0)) for g in sorted(set(labels.tolist()))]
@@ -35,6 +35,6 @@ def scatter(points: np.ndarray, groups: Sequence[int], names: Sequence[str]) -> 
     )
 
 
-def class_colour(index: int) -> str:
-    """A colour for one of many classes: neighbours in the list are far apart on the wheel."""
+def class_color(index: int) -> str:
+    """A color for one of many classes: neighbors in the list are far apart on the wheel."""
     return f"hsl({index * 137.5 % 360:.0f} 58% {(48, 58, 52)[index % 3]}%)"

@@ -108,13 +108,13 @@ def _is_constant(key: str, stages: Sequence[Stage]) -> bool:
 def _metric_chart(key: str, report: Report) -> Markup:
     stages = [stage for stage in report.stages if stage.epochs]
     series = [
-        (name, full_key, colour)
-        for name, full_key, colour in (("training", key, 0), ("validation", f"val_{key}", 1))
+        (name, full_key, color)
+        for name, full_key, color in (("training", key, 0), ("validation", f"val_{key}", 1))
         if any(full_key in stage.history for stage in stages)
     ]
     lines = [
-        Line(name, [stage.history.get(full_key, ()) for stage in stages], colour if len(series) > 1 else 1)
-        for name, full_key, colour in series
+        Line(name, [stage.history.get(full_key, ()) for stage in stages], color if len(series) > 1 else 1)
+        for name, full_key, color in series
     ]
     values = finite(value for line in lines for value in line.values())
     wide = min(values, default=0.0) > 0 and max(values) > 30 * min(values)

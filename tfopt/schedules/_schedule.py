@@ -26,7 +26,7 @@ class Schedule(KerasSchedule, abc.ABC):
         """The rate of a float64 update number, as float64."""
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, nested schedules serialised."""
+        """The constructor's arguments, nested schedules serialized."""
         names = inspect.signature(type(self)).parameters
         return {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names}
 

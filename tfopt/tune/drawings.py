@@ -35,8 +35,8 @@ def parallel_coordinates(
         points = " ".join(f"{x:.1f},{places[n][0](columns[n][trial]):.1f}" for x, n in zip(xs, names))
         strength = 1.0 if trial == best else 0.12 + 0.5 * ranks[trial] / max(1, len(scores) - 1)
         text = ", ".join(f"{name} {_short(columns[name][trial])}" for name in names)
-        colour = "s2" if trial == best else "s1"
-        line = tag("polyline", tag("title", text), points=points, class_=f"line {colour}")
+        color = "s2" if trial == best else "s1"
+        line = tag("polyline", tag("title", text), points=points, class_=f"line {color}")
         lines.append(tag("g", line, opacity=strength))
     lift = 16 if len(names) > _ABREAST else 0
     heights = [_TOP - 16 - lift * (index % 2) for index in range(len(names))]
@@ -121,9 +121,9 @@ def pareto_chart(
     steps = " ".join(f"{x(points[i][0]):.1f},{y(points[i][1]):.1f}" for i in front)
     dots = []
     for index, (cost, result) in enumerate(points):
-        colour = "f2" if index == best else "f1" if index in front else "f0"
+        color = "f2" if index == best else "f1" if index in front else "f0"
         text = tag("title", f"{names[0]} {write[0](cost)}, {names[1]} {write[1](result)}")
-        dots.append(tag("circle", text, cx=x(cost), cy=y(result), r=5 if index == best else 4, class_=colour))
+        dots.append(tag("circle", text, cx=x(cost), cy=y(result), r=5 if index == best else 4, class_=color))
     return tag(
         "figure",
         tag(

@@ -17,7 +17,7 @@ class Objective:
     A trade-off is stated as what one halving is worth: `{"bytes": 0.01}` says that a file of half the size
     may cost one point of accuracy.
 
-        score = metric - sum_k price_k * log2(metric_k)        (+ if the metric is minimised)
+        score = metric - sum_k price_k * log2(metric_k)        (+ if the metric is minimized)
 
     Args:
         metric: Name of a metric that every trial reports.
@@ -48,7 +48,7 @@ class Objective:
             check_number(f"trade_off[{name!r}]", price, minimum=0)
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The number to maximise or minimise; NaN if a metric is not finite.
+        """The number to maximize or minimize; NaN if a metric is not finite.
 
         Raises:
             ValueError: If the trial did not report a metric that is asked for.

@@ -37,7 +37,7 @@ def binarize(
     Args:
         model: A Functional or Sequential model; models nested in it are opened.
         exclude: More layers to leave alone: names or patterns such as "block_1_*".
-        scale: False for BinaryConnect's plain signs, which need batch normalisation behind them.
+        scale: False for BinaryConnect's plain signs, which need batch normalization behind them.
         teacher: A model, such as `model` itself, to learn from besides the labels in every `fit` of the
             clone; see `Distillation`.
 

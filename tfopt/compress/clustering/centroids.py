@@ -13,7 +13,7 @@ SAMPLE = 65536  # k-means++ draws its starts from so many weights at most
 
 
 def centroids_of(values: np.ndarray, clusters: int, initialization: str, seed: int = 0) -> np.ndarray:
-    """At most `clusters` sorted values that minimise the squared distance to the given ones.
+    """At most `clusters` sorted values that minimize the squared distance to the given ones.
 
     Args:
         values: Numbers of any shape, at least one.

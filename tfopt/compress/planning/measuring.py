@@ -47,9 +47,9 @@ class Judge:
 
     def __init__(self, model: keras.Model, data: Any, metric: Metric | None) -> None:
         self.inputs, labels = _whole(data)
-        self.metric, self.labelled = metric, labels is not None
+        self.metric, self.labeled = metric, labels is not None
         outputs = [np.asarray(y) for y in keras.tree.flatten(model.predict(self.inputs, verbose=0))]
-        self.labels = labels if self.labelled else [_answers(y) for y in outputs]
+        self.labels = labels if self.labeled else [_answers(y) for y in outputs]
         self.float_score = score(self.labels, outputs, metric)
 
     @property

@@ -104,7 +104,7 @@ def plan(
     check_instance("model", model, keras.Model)
     check_instance("budget", budget, Budget)
     chooser, verdict = judges(model, data, judge, metric)
-    if not chooser.labelled:
+    if not chooser.labeled:
         _logger.warning("The data has no labels: agreement with the float model stands for accuracy.")
     search = _Search(model, chooser, budget, on_measured)
     for precision in PRECISIONS:

@@ -29,10 +29,10 @@ def keep_above(weights: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
 
 
 def two_of_four_mask(weights: tf.Tensor) -> tf.Tensor:
-    """Keeps the two largest of every four neighbours along the input channels.
+    """Keeps the two largest of every four neighbors along the input channels.
 
     TFLite stores Conv2D kernels as (out, height, width, in) and Dense kernels as (out, in), so four
-    neighbours in the file are four input channels: axis -2 of a Keras kernel. The last group may be shorter.
+    neighbors in the file are four input channels: axis -2 of a Keras kernel. The last group may be shorter.
     """
     channels = weights.shape[-2]
     last = tf.linalg.matrix_transpose(tf.abs(weights))

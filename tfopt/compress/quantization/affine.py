@@ -1,6 +1,6 @@
 """Stand-alone scalings as one integer kernel: a 1x1 depthwise convolution with bias.
 
-TFLite folds a batch normalisation into the convolution in front of it. One that stands alone would become a
+TFLite folds a batch normalization into the convolution in front of it. One that stands alone would become a
 product and a sum with a rounding between them; as a depthwise convolution it is one kernel, its scale exact
 and its shift a 32-bit bias, and a ReLU behind it is fused.
 """
@@ -51,7 +51,7 @@ def _open_shape(inputs: tf.Tensor) -> Any:
 @final
 @keras.saving.register_keras_serializable(package="tfopt")
 class QuantizedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation that stands alone, with the statistics it has learned. Made by `quantize_aware`."""
+    """Batch normalization that stands alone, with the statistics it has learned. Made by `quantize_aware`."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
         """The inference form, also in training: the clone fine-tunes a model whose statistics are known."""

@@ -11,7 +11,7 @@ from tfopt.compress.quantization.layers import FakeQuantize
 
 @final
 class FreezeStatistics(keras.callbacks.Callback):
-    """Stops the ranges of activations and batch normalisation from an epoch of `fit` on.
+    """Stops the ranges of activations and batch normalization from an epoch of `fit` on.
 
     Use it in longer quantization-aware training with `quantize_aware(freeze_batch_norm=False)`: the last
     epochs then train exactly what the int8 file will compute. In an epoch or two of fine-tuning it is not
@@ -21,7 +21,7 @@ class FreezeStatistics(keras.callbacks.Callback):
 
     Args:
         epoch: First epoch without movement, from 0 on; ranges must have seen data by then.
-        batch_norm: Whether batch normalisation stops too: its statistics, scales and shifts.
+        batch_norm: Whether batch normalization stops too: its statistics, scales and shifts.
 
     Raises:
         ValueError: A negative epoch; in `fit`, a model without ranges or with ranges that saw no data.

@@ -19,7 +19,7 @@ class ChannelSparsity(keras.callbacks.Callback):
     Use it in the last training before `slim(criterion="bn_scale", scope="global")`. Without it, scales say
     little about how much a channel matters.
 
-        loss <- loss + strength * sum |gamma|    over all trainable batch normalisations
+        loss <- loss + strength * sum |gamma|    over all trainable batch normalizations
 
     The penalty is in the loss that `fit` shows, and is gone when `fit` ends. The logs get
     `channel_sparsity`, the share of scales below 0.01.

@@ -32,7 +32,7 @@ class Channels:
         axes: id of a weight -> axis -> number of the channel of each entry.
         made: id of a weight -> the axis along which it makes channels.
         of: Index of a tensor -> the numbers of its channels.
-        folded: id of a kernel -> the batch normalisation behind it.
+        folded: id of a kernel -> the batch normalization behind it.
         whole: Names of layers with weights that cannot be cut, with their types.
     """
 

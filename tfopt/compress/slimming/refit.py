@@ -21,7 +21,7 @@ def refit(
         min |X W - Y|^2 + ridge |W - W_cut|^2,    X and Y less their means
 
     Y is what the layer makes in the whole model, X what it reads in the small one, whose earlier layers are
-    fitted already. The difference of the means goes into the bias, or the mean of the batch normalisation
+    fitted already. The difference of the means goes into the bias, or the mean of the batch normalization
     behind it. A layer that is called twice stays as it was cut.
 
     References:

@@ -12,7 +12,7 @@ from tfopt.compress.slimming.rules import weights
 
 
 def bn_scale(channels: Channels) -> np.ndarray:
-    """Mean |gamma| of the batch normalisations that a unit passes; NaN without one (Liu et al., 2017)."""
+    """Mean |gamma| of the batch normalizations that a unit passes; NaN without one (Liu et al., 2017)."""
     scales = [
         call.operation.gamma
         for call in channels.graph.calls
@@ -27,7 +27,7 @@ def bn_scale(channels: Channels) -> np.ndarray:
 
 
 def l2(channels: Channels) -> np.ndarray:
-    """Root mean square of the norms of the kernels that make a unit, batch normalisation folded in."""
+    """Root mean square of the norms of the kernels that make a unit, batch normalization folded in."""
     total, count = np.zeros(len(channels.unit)), np.zeros(len(channels.unit))
     for weight, units, axis in _makers(channels):
         if len(weight.shape) < 2:

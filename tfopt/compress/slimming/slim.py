@@ -37,7 +37,7 @@ def slim(
     """Returns a copy without the channels that matter least: a smaller, faster, ordinary `keras.Model`.
 
     Use it for speed, which zeros inside a dense kernel do not give. Give it `data`, and train all layers of
-    the result, batch normalisation too, with `Distillation(model, weight=1.0)`, for long and at many times
+    the result, batch normalization too, with `Distillation(model, weight=1.0)`, for long and at many times
     the rate of fine-tuning: it has lost a part of itself, and fails by what it cannot imitate yet. For
     network slimming, train with `ChannelSparsity` first and use `scope="global"`. The original model is not
     changed, and shares nothing with the copy.
@@ -119,7 +119,7 @@ def _scores(channels: Channels, criterion: str, model: keras.Model, data: Any) -
         return scores.bn_scale(channels) if criterion == "bn_scale" else scores.l2(channels)
     if data is None or not model.compiled:
         fix = "The model must be compiled with its loss, too."
-        raise ValueError(message("data", "labelled data for the criterion 'taylor'", data, fix))
+        raise ValueError(message("data", "labeled data for the criterion 'taylor'", data, fix))
     return scores.taylor(channels, model, pairs(data))
 
 

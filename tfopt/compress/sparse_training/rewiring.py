@@ -31,7 +31,7 @@ def most_sensitive(weights: list, gradients: list, counts: list[int] | int) -> l
     """Masks of the weights whose removal would change the loss most, to first order: largest |g w|.
 
     Args:
-        weights: Tensors at initialisation.
+        weights: Tensors at initialization.
         gradients: Their gradients on one batch.
         counts: Connections to keep of each tensor, or of all together.
 

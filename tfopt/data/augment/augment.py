@@ -25,7 +25,7 @@ _BOUNDS |= {"mixup": (0.01, 10), "cutmix": (0.01, 10)}
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Changes training images at random: geometry, colour, policies, MixUp and CutMix.
+    """Changes training images at random: geometry, color, policies, MixUp and CutMix.
 
     Give it to `tfopt.data.pipeline(augment=...)`. Every change is decided by the seed, the epoch and the
     number of the example, so results do not depend on parallelism, the batch size, the number of workers
@@ -104,7 +104,7 @@ class Augment:
 
     @classmethod
     def standard(cls) -> "Augment":
-        """A random crop, a flip and colours: the usual choice for photographs."""
+        """A random crop, a flip and colors: the usual choice for photographs."""
         return cls(flip="horizontal", crop=0.5, rotate=10, color=0.2)
 
     @classmethod
@@ -144,7 +144,7 @@ class Augment:
         index: tf.Tensor,
         classes: int | None = None,
     ) -> tuple[tf.Tensor, ...]:
-        """Mixes neighbours of a batch: float32 images, labels float32 [batch, classes].
+        """Mixes neighbors of a batch: float32 images, labels float32 [batch, classes].
 
         Args:
             images: float32 [batch, height, width, 3].

@@ -1,7 +1,7 @@
-"""Changes of colour and sharpness, each as Pillow's ImageOps and ImageEnhance define it.
+"""Changes of color and sharpness, each as Pillow's ImageOps and ImageEnhance define it.
 
 Images are float32 [height, width, 3] in [0, 255]; so are results. Pillow works on whole numbers, so
-results agree with it within 2 grey levels for images of whole numbers.
+results agree with it within 2 gray levels for images of whole numbers.
 """
 
 from typing import TypeAlias
@@ -16,7 +16,7 @@ def blend(image: tf.Tensor, other: tf.Tensor, factor: Number) -> tf.Tensor:
     return tf.clip_by_value(other + (image - other) * factor, 0.0, 255.0)
 
 
-def grey(image: tf.Tensor) -> tf.Tensor:
+def gray(image: tf.Tensor) -> tf.Tensor:
     """Luma [height, width, 1] by ITU-R 601-2, as Pillow's mode "L"."""
     return tf.floor(tf.reduce_sum(image * [0.299, 0.587, 0.114], -1, keepdims=True) + 0.5)
 
@@ -27,13 +27,13 @@ def brightness(image: tf.Tensor, factor: Number) -> tf.Tensor:
 
 
 def contrast(image: tf.Tensor, factor: Number) -> tf.Tensor:
-    """The mean grey at factor 0."""
-    return blend(image, tf.floor(tf.reduce_mean(grey(image)) + 0.5), factor)
+    """The mean gray at factor 0."""
+    return blend(image, tf.floor(tf.reduce_mean(gray(image)) + 0.5), factor)
 
 
 def saturation(image: tf.Tensor, factor: Number) -> tf.Tensor:
     """Black and white at factor 0."""
-    return blend(image, grey(image), factor)
+    return blend(image, gray(image), factor)
 
 
 def sharpness(image: tf.Tensor, factor: Number) -> tf.Tensor:
@@ -103,7 +103,7 @@ def _gaussian(size: int, sigma: Number) -> tf.Tensor:
 
 
 def erase(image: tf.Tensor, area: Number, ratio: Number, x: Number, y: Number) -> tf.Tensor:
-    """Paints a box with the mean colour of the image (Random Erasing, arXiv:1708.04896).
+    """Paints a box with the mean color of the image (Random Erasing, arXiv:1708.04896).
 
     Args:
         image: float32 [height, width, 3].

@@ -1,4 +1,4 @@
-"""What `Augment` does to one image: geometry, a policy, colour, blur, erasing, in this order."""
+"""What `Augment` does to one image: geometry, a policy, color, blur, erasing, in this order."""
 
 import functools
 import math
@@ -33,7 +33,7 @@ def move(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def paint(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Applies the policy, colours, blur and erasing of an `Augment` to an image, as `move` does."""
+    """Applies the policy, colors, blur and erasing of an `Augment` to an image, as `move` does."""
     if options.randaugment or options.trivial_augment:
         image = _policy(options, image, key)
     if options.color:

@@ -1,4 +1,4 @@
-"""MixUp and CutMix between neighbours: rows 0 and 1 of a batch are mixed, 2 and 3, and so on.
+"""MixUp and CutMix between neighbors: rows 0 and 1 of a batch are mixed, 2 and 3, and so on.
 
 Both are one operation: every pixel is a weighted mean of the two images, and labels are weighted by the
 mean weight. MixUp has one weight for all pixels; CutMix has 0 in a box and 1 elsewhere.
@@ -35,19 +35,19 @@ def from_quantiles(quantiles: np.ndarray, u: tf.Tensor) -> tf.Tensor:
 def mix(
     images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, share: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes every image, and its label, with those of its neighbour.
+    """Mixes every image, and its label, with those of its neighbor.
 
     Args:
         images: float32 [batch, height, width, channels].
         labels: float32 [batch, classes].
-        weights: Of the image's own pixels, float32 [batch, height or 1, width or 1, 1]; equal for neighbours.
+        weights: Of the image's own pixels, float32 [batch, height or 1, width or 1, 1]; equal for neighbors.
         share: Mean of the weights, [batch].
     """
-    other, share = neighbours(images), share[:, None]
-    return other + (images - other) * weights, share * labels + (1 - share) * neighbours(labels)
+    other, share = neighbors(images), share[:, None]
+    return other + (images - other) * weights, share * labels + (1 - share) * neighbors(labels)
 
 
-def neighbours(values: tf.Tensor) -> tf.Tensor:
+def neighbors(values: tf.Tensor) -> tf.Tensor:
     """Swaps rows 0 and 1, 2 and 3, ...; the last row of an odd number stays."""
     count = tf.shape(values)[0]
     rows = tf.range(count)
