@@ -18,6 +18,7 @@ from tfopt.callbacks._fit_end import callbacks_of_fit
 from tfopt.callbacks._rate import Progress, updates_made
 from tfopt.callbacks._running_mean import RunningMean
 from tfopt.callbacks._state import StatefulCallback
+from tfopt.optimizers._assigned import unobserved
 
 _CALLBACKS: Any = weakref.WeakKeyDictionary()  # model -> its WeightAveraging
 
@@ -161,7 +162,7 @@ class WeightAveraging(StatefulCallback):
         if not self.keep:
             self.swap_out()
         elif self.mode != "optimizer":  # whose average, of Schedule-Free, is made from the training weights
-            self._raw = None  # the model may be trained further, and `averaged` shall show this average then
+            self._leave()
         self._left = _digest(self.model)
         self._ended = [updates_made(optimizer) for optimizer in self._optimizers]
 
@@ -180,11 +181,12 @@ class WeightAveraging(StatefulCallback):
             variables, values = self._own_average()
         else:
             values = [average.value() for average in self._averages]
-        for variable, value in zip(variables, values):
-            variable.assign(keras.ops.cast(value, variable.dtype))
-        for variable in self.model.trainable_variables:
-            if variable.constraint is not None:
-                variable.assign(variable.constraint(variable))
+        with unobserved():
+            for variable, value in zip(variables, values):
+                variable.assign(keras.ops.cast(value, variable.dtype))
+            for variable in self.model.trainable_variables:
+                if variable.constraint is not None:
+                    variable.assign(variable.constraint(variable))
         if self.batch_norm_data is not None:
             reestimate(self.model, self.batch_norm_data)
         return True
@@ -192,9 +194,20 @@ class WeightAveraging(StatefulCallback):
     def swap_out(self) -> None:
         """Puts the training weights back, bit for bit."""
         if self._raw is not None:
-            for variable, value in zip(_float_weights(self.model), self._raw):
-                variable.assign(value)
+            with unobserved():
+                for variable, value in zip(_float_weights(self.model), self._raw):
+                    variable.assign(value)
             self._raw = None
+
+    def _leave(self) -> None:
+        """Sets the average as the user would: further training, and the optimizer's state, start from it."""
+        if self._raw is None:
+            return
+        variables = _float_weights(self.model)
+        average = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        self.swap_out()
+        for variable, value in zip(variables, average):
+            variable.assign(value)
 
     def get_state(self) -> dict[str, Any]:
         """The average, and the training weights if they are not in the model."""

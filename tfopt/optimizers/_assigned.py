@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 _OBSERVERS = "_tfopt_observers"
+_unobserved = 0  # how many `unobserved` are open
 
 First = Callable[[Any], Any]  # from the value of a variable to the first value of its state
 
@@ -147,10 +148,25 @@ class Followers:
         self._kept_common = None
 
 
+@contextlib.contextmanager
+def unobserved() -> Iterator[None]:
+    """While weights are set that will be taken out again, such as an average for an evaluation.
+
+    The state then stays that of the training weights, also in a checkpoint that is saved meanwhile. Without
+    this, a run that goes on from such a checkpoint could not know the state to which it has to return.
+    """
+    global _unobserved
+    _unobserved += 1
+    try:
+        yield
+    finally:
+        _unobserved -= 1
+
+
 def _assign(variable: Any, observers: Any, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     call = functools.partial(plain, *args, **kwargs)
     in_replica = tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
-    if not tf.executing_eagerly() or in_replica:
+    if _unobserved or not tf.executing_eagerly() or in_replica:
         return call()
     for observer in list(observers):
         call = functools.partial(observer.assign, variable, call)
