@@ -9,6 +9,7 @@ import difflib
 import importlib
 import json
 import numbers
+import os
 import pathlib
 import textwrap
 import types
@@ -89,7 +90,11 @@ class Options:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check_option(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            if isinstance(value, os.PathLike):
+                value = os.fspath(value)
+                object.__setattr__(self, field.name, value)  # frozen
+            check_option(field, value)
 
     def changed(self, **values: Any) -> Self:
         """The same with other values.
