@@ -71,8 +71,8 @@ def imported() -> dict[str, str]:
             elif isinstance(node, ast.ImportFrom):
                 modules = [node.module]
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
-                modules = [node.args[0].value]
-            for module in modules:
+                modules = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
+            for module in filter(lambda each: isinstance(each, str), modules):
                 root = module.split(".")[0]
                 if root != "tfopt" and root not in sys.stdlib_module_names:
                     found[DISTRIBUTIONS.get(root, root)] = str(path)
@@ -106,7 +106,8 @@ def test_what_is_missing_is_told_before_and_when_it_is_used(monkeypatch):
     monkeypatch.setattr(_optional, "is_installed", lambda module: module != "sklearn.manifold")
     (sentence,) = _optional.missing({"sklearn.manifold": "The map of images", "matplotlib": "A plot"})
     assert sentence == 'The map of images is left out, for lack of `sklearn`: pip install "tfopt[report]"'
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for module in ("sklearn", "sklearn.datasets"):  # another test may have imported both
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r'"digits" needs `sklearn`.*: pip install "tfopt\[report\]"'):
         _optional.require("sklearn.datasets", '"digits"')
 
@@ -142,6 +143,11 @@ PROTECTED = {
 }
 PRIVATE_MODULES = r"(keras\.src|tensorflow\.(lite\.)?python)(\.\w+)*$"
 OF_PYTHON = {"_exit", "_replace", "_asdict", "_fields"}  # of `os` and of named tuples
+OF_PYTHON |= {
+    "_action_groups",
+    "_actions",
+    "_StoreTrueAction",
+}  # of `argparse`
 
 
 def own_names() -> set[str]:
@@ -268,6 +274,7 @@ PICKLES = {
     "distribute/spawning.py": "between a process and the children that it starts, in a folder of its own",
     "tune/_child.py": "between a process and the children that it starts, in a folder of its own",
     "tune/subject.py": "between a process and the children that it starts, in a folder of its own",
+    "testing/models.py": "a round trip in memory of an optimizer under test",
     "models/_torch_file.py": "an unpickler that knows four names and refuses every other",
 }
 

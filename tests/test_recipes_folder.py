@@ -170,12 +170,3 @@ def test_other_images_or_another_model_under_the_same_names_are_another_run(tmp_
     assert first == described(images.copy(), b"weights")
     assert first != described(255 - images, b"weights")
     assert first != described(images, b"others")
-
-
-def test_labels_that_are_no_classes_are_refused_before_anything_is_written(tmp_path):
-    images = np.zeros((40, 32, 32, 3), "uint8")
-    images[:, 0, 0, 0] = np.arange(40)
-    data = tfopt.data.load((images, np.linspace(0, 1, 40).astype("float32")), task="regression")
-    with pytest.raises(ValueError, match=r"one class per image.*regression.*image_model"):
-        tfopt.finetune(data, output=tmp_path / "run")
-    assert not (tmp_path / "run").exists()

@@ -150,13 +150,14 @@ class Counting(keras.layers.Layer):
 
 def test_weights_of_any_type_can_be_kept_and_nan_is_never_the_best():
     model = keras.Sequential([keras.Input((1,)), Counting(), keras.layers.Dense(1)])
-    keep = KeepBest(baseline=(np.float32(0.5), float("nan")))
+    start = {"accuracy": np.float32(0.5), "loss": float("nan")}
+    keep = KeepBest(lambda logs, prefix="val_": (logs[prefix + "accuracy"], logs[prefix + "loss"]), start)
     keep.set_model(model)
     keep.on_train_begin()
     state = keep.get_state()
     json.dumps([state["score"], [weight.shape for weight in state["weights"]]])
     assert all(isinstance(weight, np.ndarray) for weight in state["weights"])
     best = Best()
-    best.observe(model, 0.5, float("nan"))
-    assert best.observe(model, 0.5, 1.0), "an accuracy with a loss is better than one without"
-    assert not best.observe(model, float("nan"), 0.0)
+    best.observe(model, (0.5, float("nan")))
+    assert best.observe(model, (0.5, 1.0)), "an accuracy with a loss is better than one without"
+    assert not best.observe(model, (float("nan"), 0.0))

@@ -113,6 +113,6 @@ def _detach(model: keras.Model, optimizers: list[Any]) -> None:
 
 def _statistics(model: keras.Model) -> list[keras.Variable]:
     """What layers change in training by themselves: moving statistics, not the seeds, nor frozen weights."""
-    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
+    layers = _keras_internals.every_layer(model)
     frozen = {id(variable) for layer in layers for variable in _keras_internals.own_trainable(layer)}
     return [v for v in model.non_trainable_variables if id(v) not in frozen and "float" in str(v.dtype)]
