@@ -156,9 +156,8 @@ def test_a_perturbation_that_is_taken_back_changes_nothing():
     np.testing.assert_allclose(weight, [0.75])
 
 
-def test_replicas_notice_it_too():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_replicas_notice_it_too(two_replicas):
+    with two_replicas.scope():
         model = network(to.Lookahead(to.SGD(RATE), sync_period=3))
     fit(model, epochs=1)
     start = network("sgd", seed=7).get_weights()
