@@ -17,4 +17,3 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys):
     assert Image.open("sheet.png").size == (8 * 12 - 4, 8 * 12 - 4)
     assert "->" in capsys.readouterr().out
     assert int(names["model"].optimizer.iterations) == 3 * len(names["growing"])
-    assert (PAGE.parent / re.search(r"\]\((\S+?\.py)\)", text)[1]).exists()
