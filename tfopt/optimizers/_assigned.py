@@ -115,6 +115,7 @@ class Followers:
 
     def _state_is_set(self, index: int, variable: Any, before: Any) -> None:
         self._kept.pop(index, None)
+        self._kept_common = None  # of a state that is no more
         if index not in self._assigned:
             self._loaded.add(index)
 
@@ -124,36 +125,41 @@ class Followers:
         self._assigned.add(index)
         if loading or self._seen == 0:
             return
-        now, own = _value(variable), self._states[index]
-        if index not in self._kept:
-            self._kept[index] = _Kept(_digest(before), [_value(_resource(state)) for state, _ in own])
-        if _digest(now) == self._kept[index].digest:
-            self._return(index)
-            return
+        now, own, kept = _value(variable), self._states[index], self._kept.get(index)
         changed = before != now
-        for state, first in own:
-            start = np.asarray(first(now), dtype=state.dtype)
-            state.assign(np.where(changed, start, _value(_resource(state))))
-        if self._followed <= self._assigned and self._kept_common is None:
+        if kept is not None and _digest(now) == kept.digest:
+            for (state, _), value in zip(own, kept.state):
+                state.assign(value)
+            del self._kept[index]
+            self._assigned.discard(index)
+        elif kept is not None or np.any(changed):
+            if kept is None:
+                values = [_value(_resource(state)) for state, _ in own]
+                self._kept[index] = _Kept(_digest(before), values)
+            for state, first in own:
+                start = np.asarray(first(now), dtype=state.dtype)
+                state.assign(np.where(changed, start, _value(_resource(state))))
+        self._common_follows()
+
+    def _common_follows(self) -> None:
+        """Starts the common state anew when all variables were set; brings it back with the last of them."""
+        if self._kept_common is None and self._kept and self._followed <= self._assigned:
             self._kept_common = [_value(_resource(state)) for state, _ in self._common]
             for state, start in self._common:
                 state.assign(start)
-
-    def _return(self, index: int) -> None:
-        for (state, _), value in zip(self._states[index], self._kept.pop(index).state):
-            state.assign(value)
-        self._assigned.discard(index)
-        for (state, _), value in zip(self._common, self._kept_common or ()):
-            state.assign(value)
-        self._kept_common = None
+        elif self._kept_common is not None and not self._kept:
+            for (state, _), value in zip(self._common, self._kept_common):
+                state.assign(value)
+            self._kept_common = None
 
 
 @contextlib.contextmanager
 def unobserved() -> Iterator[None]:
-    """While weights are set that will be taken out again, such as an average for an evaluation.
+    """While weights are set for a while, such as an average for an evaluation, or with their whole state.
 
-    The state then stays that of the training weights, also in a checkpoint that is saved meanwhile. Without
-    this, a run that goes on from such a checkpoint could not know the state to which it has to return.
+    For a while: the state stays that of the training weights, also in a checkpoint that is saved meanwhile.
+    A run that goes on from such a checkpoint could not know the state to which it has to return. With their
+    state: what a callback restores is right already, in whatever order it is written.
     """
     global _unobserved
     _unobserved += 1
