@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfopt import _keras_internals
 from tfopt._optimizers_in_use import optimizers_in_use
 from tfopt.callbacks._state import StatefulCallback
+from tfopt.optimizers._assigned import unobserved
 
 _PLAIN = (bool, int, float, str, type(None))
 # Keras flips the sign of `min_delta` when it first uses it, and would do so once more.
@@ -58,11 +59,12 @@ def read_variables(variables: list[keras.Variable], strategy: tf.distribute.Stra
 def write_variables(
     variables: list[keras.Variable], values: list[Any], strategy: tf.distribute.Strategy
 ) -> None:
-    """The inverse of `read_variables`."""
-    for variable, parts in zip(variables, values):
-        targets = strategy.experimental_local_results(_resource(variable))
-        for target, value in zip(targets, parts if len(parts) > 1 else parts * len(targets)):
-            target.assign(value)
+    """The inverse of `read_variables`; the state of optimizers comes from there, not from the new weights."""
+    with unobserved():
+        for variable, parts in zip(variables, values):
+            targets = strategy.experimental_local_results(_resource(variable))
+            for target, value in zip(targets, parts if len(parts) > 1 else parts * len(targets)):
+                target.assign(value)
 
 
 def _resource(variable: Any) -> Any:
