@@ -9,6 +9,7 @@ from typing import Any
 
 from tfopt._checks import check_number, interval
 from tfopt.recipes.options import GROUPS, alternatives, check_option, expected, meaning
+from tfopt.recipes.pixel_scales import SCALES
 
 DATA_HELP = (
     "a folder (class/*.jpg, or train/ and test/ with classes below), a .csv, .tsv or .parquet file, "
@@ -49,6 +50,32 @@ def add_options(
         for field in fields:
             if field.metadata["group"] == group:
                 _add_flag(section, field)
+
+
+def add_class_names(section: Any) -> None:
+    """Adds `--class-names`, for models that were not made by tfopt."""
+    section.add_argument(
+        "--class-names",
+        type=names_file,
+        metavar="FILE",
+        help="one name on each line, for a model that holds no names, in the order of its outputs",
+    )
+
+
+def add_input_scale(section: Any, auto: str) -> None:
+    """Adds `--input-scale`.
+
+    Args:
+        section: Gets the flag.
+        auto: What "auto" stands for in this command.
+    """
+    section.add_argument(
+        "--input-scale",
+        default="auto",
+        choices=("auto", *SCALES),
+        help="scale of the pixels that a Keras model was trained on: pixels is [0, 255], unit [0, 1], signed "
+        f"[-1, 1], imagenet ImageNet's mean and deviation. auto: {auto}. Default: auto.",
+    )
 
 
 def section_of(command: argparse.ArgumentParser, title: str) -> Any:

@@ -3,12 +3,16 @@
 import argparse
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, add_options, given_options, names_file, number
+from tfopt.cli._arguments import (
+    DATA_HELP,
+    add_class_names,
+    add_input_scale,
+    add_options,
+    given_options,
+    number,
+)
 from tfopt.cli._streams import show
-from tfopt.recipes.data_options import DataOptions
-from tfopt.recipes.pixel_scales import SCALES
-
-_SPLITS = ("auto", "all", "train", "validation", "test")
+from tfopt.recipes.data_options import SPLITS, DataOptions
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -28,7 +32,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     images.add_argument(
         "--split",
         default="auto",
-        choices=_SPLITS,
+        choices=SPLITS,
         help="which images. auto: test, but all of a folder that is itself a split, such as photos/test. "
         "Default: auto.",
     )
@@ -41,19 +45,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     add_options(command, DataOptions)
     model = command.add_argument_group("model")
-    model.add_argument(
-        "--class-names",
-        type=names_file,
-        metavar="FILE",
-        help="one name on each line, for a model that holds no names, in the order of its outputs",
-    )
-    model.add_argument(
-        "--input-scale",
-        default="auto",
-        choices=("auto", *SCALES),
-        help="scale of the pixels that a Keras model was trained on: pixels is [0, 255], unit [0, 1], signed "
-        "[-1, 1], imagenet ImageNet's mean and deviation. auto: the best one, which is told. Default: auto.",
-    )
+    add_class_names(model)
+    add_input_scale(model, auto="the best one, which is told")
     results = command.add_argument_group("results")
     results.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command.set_defaults(run=run)

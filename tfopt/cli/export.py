@@ -1,11 +1,11 @@
 """`tfopt export`: another file of a finished run, without training again."""
 
 import argparse
+import typing
 from typing import Any
 
-from tfopt.cli._arguments import DATA_HELP, names_file
-
-_QUANTIZATIONS = ("float16", "dynamic", "int8", "int16x8", "none")
+from tfopt.cli._arguments import DATA_HELP, add_class_names
+from tfopt.recipes.config import Quantization
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     form.add_argument(
         "--quantization",
         default="float16",
-        choices=_QUANTIZATIONS,
+        choices=(*typing.get_args(Quantization), "none"),
         help="number format of a .tflite file; int8 takes the model that was trained for it, where the run "
         "has one. Default: float16.",
     )
@@ -32,12 +32,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         choices=("tflite", "saved_model"),
         help="saved_model is a folder for TensorFlow Serving, float32. Default: tflite.",
     )
-    form.add_argument(
-        "--class-names",
-        type=names_file,
-        metavar="FILE",
-        help="one name on each line, for a model that holds no names, in the order of its outputs",
-    )
+    add_class_names(form)
     images = command.add_argument_group("images")
     images.add_argument(
         "--data",

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfopt.cli._arguments import names_file, number
-from tfopt.recipes.pixel_scales import SCALES
+from tfopt.cli._arguments import add_class_names, add_input_scale, number
 
 SOME_UNREADABLE = 3
 _FORMATS = ("csv", "jsonl")
@@ -47,19 +46,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="X",
         help="name only classes with at least this probability. Default: 0; of several labels per image 0.5.",
     )
-    answer.add_argument(
-        "--class-names",
-        type=names_file,
-        metavar="FILE",
-        help="one name on each line, for a model that holds no names, in the order of its outputs",
-    )
-    answer.add_argument(
-        "--input-scale",
-        default="auto",
-        choices=("auto", *SCALES),
-        help="scale of the pixels that a Keras model was trained on: pixels is [0, 255], unit [0, 1], signed "
-        "[-1, 1], imagenet ImageNet's mean and deviation. auto: [0, 255]. Default: auto.",
-    )
+    add_class_names(answer)
+    add_input_scale(answer, auto="[0, 255]")
     results = command.add_argument_group("results")
     results.add_argument(
         "--output",

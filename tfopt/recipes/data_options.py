@@ -5,6 +5,8 @@ from typing import Literal
 
 from tfopt.recipes.options import Options, option
 
+SPLITS = ("auto", "all", "train", "validation", "test")  # that `evaluate` can be asked for
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions(Options):
@@ -28,3 +30,9 @@ class DataOptions(Options):
     on_bad_image: Literal["raise", "skip"] = option(
         "raise", "data", "What happens at a file that is no image: the run stops, or goes on without it."
     )
+
+
+def several_columns(label_column: str | None) -> str | list[str] | None:
+    """The option `label_column` as `tfopt.data.load` takes it: ["a", "b"] of "a,b"."""
+    columns = label_column.split(",") if label_column else []
+    return columns if len(columns) > 1 else label_column

@@ -22,12 +22,12 @@ from tfopt.data.layout import split_of
 from tfopt.data.loading import Examples, read_examples
 from tfopt.data.random_access import Files, RandomAccess, random_access_of
 from tfopt.recipes.classifier import Classifier
+from tfopt.recipes.data_options import SPLITS, several_columns
 from tfopt.recipes.evaluation_tables import tables
 from tfopt.recipes.pixel_scales import MEANINGS
 from tfopt.tasks import Classification, Task
 
 _logger = logging.getLogger(__name__)
-SPLITS = ("auto", "all", "train", "validation", "test")
 _DRAWN = {"validation": 0.15, "test": 0.15}  # as `tfopt.data.load` draws splits that the data lacks
 _BATCH = 32
 
@@ -119,7 +119,7 @@ def evaluate(
     kind, known = task, classifier.task
     if split == "auto":
         split = "all" if _is_split(source) else "test"
-    columns = {"image_column": image_column, "label_column": _several(label_column)}
+    columns = {"image_column": image_column, "label_column": several_columns(label_column)}
     options = {"task": known.name if kind == "auto" else kind, "columns": columns}
     data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image, options)
     places = _places(known, data)
@@ -162,12 +162,6 @@ def _is_split(source: Any) -> bool:
     if not isinstance(source, str | os.PathLike) or not os.path.isdir(source):
         return False
     return split_of(os.path.basename(os.path.abspath(source))) is not None
-
-
-def _several(label_column: str | None) -> Any:
-    """One column, or several of "a,b"."""
-    columns = label_column.split(",") if label_column else []
-    return columns if len(columns) > 1 else label_column
 
 
 def _opened(

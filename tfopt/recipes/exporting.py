@@ -12,12 +12,12 @@ import numpy as np
 
 from tfopt import compress, data
 from tfopt._checks import check_choice, message
+from tfopt.compress.exporting import QUANTIZATIONS
 from tfopt.models import load
 from tfopt.recipes.run_folder import store_task
 from tfopt.recipes.sampling import sampled
 from tfopt.recipes.stored_task import stored_task
 
-QUANTIZATIONS = ("float16", "dynamic", "int8", "int16x8", None)
 FORMATS = ("tflite", "saved_model")
 _CALIBRATION = 512  # images, of which `compress.export` takes what it needs
 _TOLERANCE = 1e-4  # of a SavedModel: the same arithmetic, in another order

@@ -15,6 +15,7 @@ from tfopt import data, distribute, tasks
 from tfopt._checks import message
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.data_options import several_columns
 from tfopt.recipes.leaking import leak_text
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
@@ -179,14 +180,13 @@ def load_images(
             fix = "Load it with `tfopt.data.load(..., task=...)`."
             raise ValueError(message("task", f"that of the data, {images.task!r}", task, fix))
     else:
-        columns = config.label_column.split(",") if config.label_column else []
         images = data.load(
             source,
             seed=config.seed,
             on_bad_image=config.on_bad_image,
             task=task,
             image_column=config.image_column,
-            label_column=columns if len(columns) > 1 else config.label_column,
+            label_column=several_columns(config.label_column),
         )
     for split in needed:
         if getattr(images, split) is None:
