@@ -128,7 +128,9 @@ def test_a_torn_stage_is_trained_again(tmp_path):
     whole = stage.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 3] ^= 255
-    for content in (b"", whole[:1000], bytes(flipped)):
+    unknown = bytearray(whole)
+    unknown[whole.index(b"PK\x01\x02") + 10] = 99  # a method of compression that does not exist
+    for content in (b"", whole[:1000], bytes(flipped), bytes(unknown)):
         stage.write_bytes(content)
         with RunFolder(run, {"seed": 0}, False) as folder:
             assert folder.finished("head") is None

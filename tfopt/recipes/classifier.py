@@ -1,8 +1,6 @@
 """A trained image model from a file, `.keras` or `.tflite`, behind the same names."""
 
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -10,7 +8,7 @@ import numpy as np
 
 from tfopt._checks import check_choice
 from tfopt.recipes.pixel_scales import SCALES
-from tfopt.recipes.stored_task import stored_task
+from tfopt.recipes.stored_task import damage_of, stored_task
 from tfopt.tasks import Classification, MultiLabel, Task
 
 _AT_ONCE = 64  # images in memory: thousands at once would take gigabytes
@@ -180,8 +178,9 @@ def _ends_in_sigmoid(model: Any) -> bool:
 
 def _keras_model(path: pathlib.Path) -> Any:
     """The model of a file, or an error that says what is wrong with the file."""
-    if path.suffix == ".keras":
-        _check_whole(path)
+    if path.suffix == ".keras" and (damage := damage_of(path)):
+        fix = "Copy it again, or run the command that wrote it once more."
+        raise ValueError(f"{str(path)!r} is damaged or no .keras file: {damage}. {fix}")
     from tfopt.models import load
 
     try:
@@ -193,15 +192,3 @@ def _keras_model(path: pathlib.Path) -> Any:
         reason = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
         fix = "If it needs layers of your own, call `tfopt.recipes` in a script that imports them."
         raise ValueError(f"{str(path)!r} cannot be loaded: {reason[:300].rstrip('.')}. {fix}") from error
-
-
-def _check_whole(path: pathlib.Path) -> None:
-    """Refuses a `.keras` file of which a byte is missing or changed."""
-    fix = "Copy it again, or run the command that wrote it once more."
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged or no .keras file: {error}. {fix}") from error
-    if damaged is not None:
-        raise ValueError(f"{str(path)!r} is damaged: its part {damaged!r} has changed. {fix}")

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from tfopt._files import OwnedFolder, replacing, write_text
-from tfopt.recipes.stored_task import LABELS, TASK
+from tfopt.recipes.stored_task import LABELS, TASK, damage_of
 from tfopt.tasks import Classification, Task
 
 
@@ -125,7 +125,7 @@ class RunFolder:
     def finished(self, name: str) -> StageRecord | None:
         """The record of a stage if it has ended and its model can be read; else it has to run again."""
         for record in self._state["stages"]:
-            if record["name"] == name and is_whole(self.model_path(name)):
+            if record["name"] == name and not damage_of(self.model_path(name)):
                 return StageRecord(**record)
         return None
 
@@ -164,15 +164,6 @@ def _checkpoints(stage: str) -> list[str]:
     """What `Resume` writes, on one worker or on several."""
     folders = f"checkpoints/{stage}", f"checkpoints/{stage}/worker-*"
     return [f"{folder}/*.{kind}" for folder in folders for kind in ("ckpt", "tmp")]
-
-
-def is_whole(path: pathlib.Path) -> bool:
-    """Whether a `.keras` file exists and all of its parts have the checksum that they were written with."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (FileNotFoundError, zipfile.BadZipFile):
-        return False
 
 
 def save_model(

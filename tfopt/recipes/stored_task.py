@@ -39,6 +39,16 @@ def stored_class_names(path: pathlib.Path) -> list[str] | None:
     return None if task is None else list(task.names)
 
 
+def damage_of(path: pathlib.Path) -> str:
+    """What is wrong with a `.keras` file; "" if every part has the checksum it was written with."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+    except _DAMAGE as error:
+        return str(error) or type(error).__name__
+    return "" if changed is None else f"its part {changed!r} has changed"
+
+
 def _read(archive: zipfile.ZipFile, name: str) -> str:
     if archive.getinfo(name).file_size > _LARGEST:
         raise ValueError(f"{name} has more than {_LARGEST // 1_000_000} MB")
