@@ -1,11 +1,19 @@
 """What happens during a stage besides learning: early stopping, curves, callbacks of the user."""
 
+import io
+import sys
+
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 
 import tfopt
+from tfopt import _optional
+from tfopt.cli import main
 from tfopt.recipes.best import KeepBest
+from tfopt.recipes.lr_find import find_learning_rate
+from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.session import Session
 from tfopt.recipes.stages import FineTuning
@@ -81,3 +89,24 @@ def test_an_unknown_option_names_those_that_are_like_it():
         tfopt.finetune("digits", epoch=3)
     with pytest.raises(TypeError, match="`zzz` is no option of FinetuneConfig. Options are .*`?output"):
         tfopt.FinetuneConfig().changed(zzz=1)
+
+
+def test_what_the_report_will_lack_is_said_before_training(tmp_path, monkeypatch):
+    told = io.StringIO()
+    session = Session.open(blocks(), tfopt.FinetuneConfig(), progress=ConsoleProgress(Console(file=told)))
+    session.announce()
+    assert "left out" not in told.getvalue()
+    monkeypatch.setattr(_optional, "is_installed", lambda module: module != "sklearn")
+    session.announce()
+    assert 'left out, for lack of `sklearn`: pip install "tfopt[report]"' in told.getvalue()
+
+
+def test_a_package_that_an_option_needs_is_asked_for_before_training(tmp_path, monkeypatch, capsys):
+    for module in ("tensorboard", "matplotlib.figure", "keras_tuner"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match="Drawing the curve needs `matplotlib`"):
+        find_learning_rate(None, plot=tmp_path / "rates.png")
+    with pytest.raises(ImportError, match="`search` needs `keras_tuner`"):
+        tfopt.tune.search(None)
+    assert main(["finetune", "--data", "nowhere", "--tensorboard", "--output", str(tmp_path / "run")]) == 1
+    assert "TensorBoard needs `tensorboard`. Install it with: pip install" in capsys.readouterr().err

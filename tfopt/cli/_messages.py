@@ -27,7 +27,8 @@ def sentence(error: BaseException, command: argparse.ArgumentParser) -> str:
         text = _first_paragraph(str(error)) or type(error).__name__
     if not is_expected(error):
         text = f"{type(error).__name__}: {text.rstrip('.')}. This is a fault of tfopt; --verbose shows where"
-    return spelled(text, command)
+    names_packages = isinstance(error, ImportError)  # `tensorboard` is then the package, not the flag
+    return text if names_packages else spelled(text, command)
 
 
 def spelled(text: str, command: argparse.ArgumentParser) -> str:

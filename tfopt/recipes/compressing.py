@@ -99,9 +99,7 @@ def compress(
     described = {**told, "data": None}  # a folder may be moved
     same = identity(described, session.stored, [path])
     with RunFolder(config.output, same, config.overwrite, [path]) as folder:
-        session.progress.say(session.counts_text)
-        if session.leak_text:
-            session.progress.say(session.leak_text)
+        session.announce()
         sparsity: Any = config.sparsity
         if budget is not None:
             chosen = budgeting.decide(folder, session, teacher, budget)

@@ -102,9 +102,7 @@ def finetune(
     described = {"data": session.stored.source, **resolved.to_dict()}
     with RunFolder(resolved.output, same, resolved.overwrite, files) as folder:
         write_text(folder.writing("config.json"), json.dumps(described, indent=1))
-        progress.say(session.counts_text)
-        if session.leak_text:
-            progress.say(session.leak_text)
+        session.announce()
         run = Run(folder, session)
         model = without_units(run.through(stages_of(resolved, start), lambda: start))
         run.keep(model)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfopt import callbacks, optimizers
+from tfopt._optional import require
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.session import Session
 from tfopt.recipes.stages import FineTuning, Head
@@ -45,11 +46,14 @@ def find_learning_rate(
 
     Raises:
         ValueError: If an option or the data does not fit.
+        ImportError: If `plot` is given and matplotlib is not installed.
 
     Example:
         >>> finder = find_learning_rate("photos/", weights="imagenet")
         >>> result = tfopt.finetune("photos/", weights="imagenet", learning_rate=finder.suggestion)
     """
+    if plot is not None:
+        require("matplotlib.figure", "Drawing the curve")  # before the search, whose result would be lost
     session = Session.open(source, (config or FinetuneConfig()).changed(**overrides))
     model = starting_model(session)
     if session.config.pretrained and find_head(model) is not None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tfopt import data, distribute, tasks
 from tfopt._checks import message
+from tfopt._optional import missing, require
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.data_options import several_columns
@@ -22,6 +23,8 @@ from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.sampling import sampled
 
 SAMPLED_BATCHES = 16
+# Optional packages of the report of classes: module -> the section that needs it.
+_OF_THE_REPORT = {"sklearn": "The map of the images in the report"}
 
 
 @final
@@ -72,7 +75,10 @@ class Session:
 
         Raises:
             ValueError: If an option does not fit the data, or a split is missing.
+            ImportError: If an option needs a package that is not installed.
         """
+        if config.tensorboard:
+            require("tensorboard", "Writing curves for TensorBoard")  # before hours of training
         threads = None if config.threads == "auto" else config.threads
         strategy = strategy or distribute.make_strategy(config.strategy, threads=threads)
         stored = load_images(source, config)
@@ -108,6 +114,13 @@ class Session:
     def leak_text(self) -> str:
         """A warning if images are in two splits, or have two classes; else ""."""
         return leak_text(self.images)
+
+    def announce(self) -> None:
+        """Says how many images there are, what is wrong with them, and what the report will lack."""
+        one_class = self.task.name == tasks.Classification.name
+        lacking = missing(_OF_THE_REPORT) if one_class else []
+        for text in filter(None, (self.counts_text, self.leak_text, *lacking)):
+            self.progress.say(text)
 
     @functools.cached_property
     def balanced(self) -> data.ImageDataset:

@@ -102,6 +102,7 @@ def search(
         check_integer("epochs", epochs, minimum=1)
     if seconds is not None:
         check_number("seconds", seconds, minimum=0, open_minimum=True)
+    require("keras_tuner", "`search`")  # before the images are read
     wanted = Objective(objective) if isinstance(objective, str) else objective
     folder, fixed, kept = pathlib.Path(output), config or FinetuneConfig(), {}
     start = None
