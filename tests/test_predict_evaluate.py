@@ -248,6 +248,56 @@ def test_classes_are_matched_by_name(files, tmp_path):
         evaluate(files / "model.keras", tmp_path)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_sigmoid_outputs_are_classes_where_each_image_has_one(count, files, tmp_path):
+    """`evaluate` asked for a table of several labels, and two sigmoid outputs went through a softmax."""
+    inputs = keras.Input((16, 12, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    head = keras.layers.Dense(count, "sigmoid")
+    model = keras.Model(inputs, head(x))
+    head.set_weights([8.0 * np.eye(3, count), np.zeros(count)])
+    save_model(model, tmp_path / "model.keras", NAMES[:count])
+    image = files / "photos" / "test" / "red" / "0.png"
+    ((_, probability), *_) = predict(tmp_path / "model.keras", image, threshold=0.0)[0].classes
+    assert probability == pytest.approx(1 / (1 + np.exp(-8 * 120 / 255)), abs=0.01), "no softmax behind it"
+    for name in NAMES[:count]:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for file in (files / "photos" / "test" / name).glob("*.png"):
+            (tmp_path / "photos" / name / file.name).write_bytes(file.read_bytes())
+    found = evaluate(tmp_path / "model.keras", tmp_path / "photos", split="all")
+    assert found.task == "classification" and found.samples == 8 * count
+    assert found.measures["accuracy"] == 1 - 2 / 24 if count == 3 else 15 / 16
+
+
+@pytest.mark.parametrize("ending", [[], ["linear"], [None]], ids=["dense", "activation", "nested"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_logits_between_0_and_1_are_logits(count, ending, files, tmp_path):
+    """They were taken for probabilities: of one output also where they were negative."""
+    head = keras.layers.Dense(count)
+    x = head(keras.layers.GlobalAveragePooling2D()(inputs := keras.Input((16, 12, 3))))
+    head.set_weights([np.zeros((3, count)), np.array([0.3, 0.7][-count:])])
+    model = keras.Model(inputs, x)
+    if ending:
+        model = keras.Sequential(
+            [keras.Input((16, 12, 3)), model, *map(keras.layers.Activation, filter(None, ending))]
+        )
+    save_model(model, tmp_path / "model.keras", NAMES[:2])
+    image = files / "photos" / "test" / "red" / "0.png"
+    ((name, probability), *_) = predict(tmp_path / "model.keras", image)[0].classes
+    expected = np.exp(0.7) / (1 + np.exp(0.7)) if count == 1 else 1 / (1 + np.exp(-0.4))
+    assert name == "green" and probability == pytest.approx(expected)
+
+
+def test_a_model_with_several_outputs_is_refused_with_a_way_to_one(files, tmp_path):
+    model = color_model()
+    keras.Model(model.input, [model.output, model.layers[-2].output]).save(tmp_path / "two.keras")
+    for ask in (evaluate, predict):
+        with pytest.raises(ValueError, match="one output. Received: .*1 inputs and 2 outputs.*outputs.0."):
+            ask(tmp_path / "two.keras", files / "photos", class_names=NAMES)
+    keras.Model(model.inputs[0], model.outputs[0]).save(tmp_path / "one.keras")
+    assert evaluate(tmp_path / "one.keras", files / "photos" / "test", class_names=NAMES).samples == 24
+
+
 def test_numbers_are_evaluated_by_the_columns_of_a_table(files, tmp_path):
     """The columns stand in another order than the outputs."""
     low, high = 8 * 20 / 255, 8 * 120 / 255

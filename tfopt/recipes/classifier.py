@@ -29,6 +29,8 @@ class Classifier:
         model: The `keras.Model` or `TFLiteModel`.
         image_size: Height and width in pixels.
         scales: What the scale of its pixels may be; several if nothing says which.
+        task_is_open: Whether `task` is a guess: that sigmoid outputs of a file that does not say it are
+            several labels per image.
         stored_class_names: Names of the outputs, or None if neither the file nor the caller gives them.
 
     Raises:
@@ -57,21 +59,27 @@ class Classifier:
 
             self.model = TFLiteModel(self.path, threads=threads)
             self._predict: Callable[[np.ndarray], Any] = self.model.predict
-            shape, sigmoid = self.model.input_shape, False
+            shape, activation = self.model.input_shape, ""
         else:
             self.model = _keras_model(self.path)
             self._predict = self.model.predict_on_batch
-            shape, sigmoid = self.model.input_shape[1:], _ends_in_sigmoid(self.model)
+            shape = tuple(getattr(self.model, "input_shape", None) or ())[1:]  # none of a subclassed model
+            activation = _activation(self.model)
+        _check_single(self.path, self.model)
         if len(shape) != 3 or None in shape[:2] or shape[2] != 3:
             fix = "Other models can be called from Python with inputs of their own."
             raise ValueError(
                 f"`model` must take RGB images of a fixed size, (height, width, 3). Received: {str(path)!r}, "
-                f"which takes {tuple(shape)}. {fix}"
+                f"which takes {tuple(shape) or 'inputs of unknown shape'}. {fix}"
             )
         self.image_size: tuple[int, int] = (int(shape[0]), int(shape[1]))
+        sigmoid = self.model.output_shape[-1] if activation == "sigmoid" else 0
         self._task = _named(stored, class_names, sigmoid)
         self.scales = (input_scale,) if input_scale != "auto" else _possible_scales(self.model, stored)
-        self._gives_logits: bool | None = None
+        # None: told by the outputs. Few outputs say it badly: logits may lie in [0, 1].
+        self._gives_logits = {"linear": True, "softmax": False, "sigmoid": False}.get(activation)
+        named = self._task is not None and (stored is None or isinstance(stored, Classification))
+        self.task_is_open = named and isinstance(self._task, MultiLabel)
 
     @property
     def task(self) -> Task:
@@ -86,6 +94,16 @@ class Classifier:
                 "give them with `class_names`, in the order of its outputs."
             )
         return self._task
+
+    def task_for(self, kind: str) -> Task:
+        """The task on labels of a kind: open sigmoid outputs are classes where each image has one.
+
+        Args:
+            kind: Of the labels, "classification", "multilabel" or "regression".
+        """
+        if self.task_is_open and kind == Classification.name:
+            self._task = Classification(self.task.names)
+        return self.task
 
     @property
     def stored_class_names(self) -> Sequence[str] | None:
@@ -142,7 +160,10 @@ class Classifier:
     def _probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Softmax of logits; of a single probability also its complement."""
         if outputs.shape[1] == 1 and self.task.outputs == 2:
-            return np.concatenate([1 - outputs, outputs], axis=1)
+            if self._gives_logits is None and len(outputs):
+                self._gives_logits = bool(outputs.min() < 0 or outputs.max() > 1)
+            second = 1 / (1 + np.exp(-outputs)) if self._gives_logits else outputs
+            return np.concatenate([1 - second, second], axis=1)
         if self._gives_logits is None and len(outputs):
             rounding = outputs.shape[1] / 512  # 8-bit outputs come in steps of 1/256
             sums = np.abs(outputs.sum(axis=1) - 1).max()
@@ -162,18 +183,35 @@ def _possible_scales(model: Any, stored: Task | None) -> tuple[str, ...]:
     return ("pixels",) if scales_itself(model) else tuple(SCALES)
 
 
-def _named(stored: Task | None, class_names: Sequence[str] | None, sigmoid: bool) -> Task | None:
+def _named(stored: Task | None, class_names: Sequence[str] | None, sigmoid: int) -> Task | None:
     if class_names is not None:
         stored = None
     names = class_names if stored is None else stored.names
     if names is None:
         return None
-    several = sigmoid and (stored is None or isinstance(stored, Classification)) and len(names) != 2
+    one_of_two = sigmoid == 1 and len(names) == 2
+    several = sigmoid and (stored is None or isinstance(stored, Classification)) and not one_of_two
     return MultiLabel(names) if several else stored or Classification(names)
 
 
-def _ends_in_sigmoid(model: Any) -> bool:
-    return getattr(getattr(model.layers[-1], "activation", None), "__name__", "") == "sigmoid"
+def _activation(model: Any) -> str:
+    """The name of the function that a Keras model ends in, "linear" of logits; "" if that cannot be seen."""
+    last = model
+    while layers := getattr(last, "layers", None):  # the classifier may be a model at the end of another one
+        last = layers[-1]
+    own_class = {"Softmax": "softmax"}.get(type(last).__name__, "")
+    return own_class or getattr(getattr(last, "activation", None), "__name__", "")
+
+
+def _check_single(path: pathlib.Path, model: Any) -> None:
+    """Refuses several inputs or outputs, of which nobody says what they mean."""
+    counts = {kind: len(getattr(model, kind, None) or "1") for kind in ("inputs", "outputs")}
+    if set(counts.values()) != {1}:
+        received = " and ".join(f"{count} {kind}" for kind, count in counts.items())
+        raise ValueError(
+            f"`model` must have one input and one output. Received: {str(path)!r} with {received}. Save what "
+            "you want to ask for: keras.Model(model.inputs[0], model.outputs[0])."
+        )
 
 
 def _keras_model(path: pathlib.Path) -> Any:

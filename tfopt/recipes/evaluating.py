@@ -98,7 +98,8 @@ def evaluate(
         input_scale: Scale of the pixels that a Keras model was trained on: "pixels" is [0, 255], "unit"
             [0, 1], "signed" [-1, 1], "imagenet" ImageNet's mean and deviation. "auto": the one with the best
             result, which is told, for a model that neither tfopt made nor scales pixels itself.
-        task: What the labels are. "auto": what the model answers.
+        task: What the labels are. "auto": what the model answers; where its file does not say whether
+            sigmoid outputs are classes or several labels, what the labels suggest.
         image_column: Column of a table with the image files; None finds it.
         label_column: Column with the labels, or several with commas between them; None finds it.
 
@@ -116,12 +117,13 @@ def evaluate(
     """
     _checks.check_choice("split", split, SPLITS)
     classifier = Classifier(model, class_names=class_names, input_scale=input_scale)
-    kind, known = task, classifier.task
     if split == "auto":
         split = "all" if _is_split(source) else "test"
     columns = {"image_column": image_column, "label_column": several_columns(label_column)}
-    options = {"task": known.name if kind == "auto" else kind, "columns": columns}
+    kind = (None if classifier.task_is_open else classifier.task.name) if task == "auto" else task
+    options = {"task": kind, "columns": columns}
     data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image, options)
+    known = classifier.task_for(data.about.get("task", Classification.name))
     places = _places(known, data)
     chosen = _chosen(data, split)
     labels: list[np.ndarray] = []
