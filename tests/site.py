@@ -13,9 +13,15 @@ def public(package: pathlib.Path) -> list[str]:
     for node in ast.parse((package / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             names = ast.literal_eval(node.value)
-            functions = [name for name in names if not name.isupper() and not name.startswith("__")]
-            return [name for name in functions if not (package / name).is_dir()]
+            shown = [name for name in names if not name.startswith("__") and not is_constant(package, name)]
+            return [name for name in shown if not (package / name).is_dir()]
     return []
+
+
+def is_constant(package: pathlib.Path, name: str) -> bool:
+    """Whether a name in capitals is a constant; `SGD` and `PCA` are classes."""
+    files = (path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    return name.isupper() and not any(re.search(rf"^class {name}\b", text, re.MULTILINE) for text in files)
 
 
 def main(folder: str) -> None:

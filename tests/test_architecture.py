@@ -163,3 +163,11 @@ def test_the_page_on_architecture_shows_the_levels_of_the_code():
     assert lines == [sorted(names) for names in LEVELS]
     there = {part(path) for path in FILES}
     assert there == {name for line in lines for name in line}
+
+
+def test_every_public_package_has_a_page_in_the_reference():
+    pages = {path.stem for path in (ROOT / "docs" / "reference").glob("*.md")}
+    public = {path.parent.name for path in (ROOT / "tfopt").glob("*/__init__.py")} - {"cli"}
+    assert pages == {"tfopt", *public}
+    listed = (ROOT / "mkdocs.yml").read_text()
+    assert all(f"reference/{page}.md" in listed for page in pages)
