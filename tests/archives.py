@@ -43,7 +43,9 @@ def relative_links(markdown: str) -> list[str]:
 
 def collected(sources: pathlib.Path, python: str) -> int:
     """How many tests pytest finds in unpacked sources, with the package that lies there."""
-    command = [python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
+    # Without `addopts`, whose -q would make it -qq, which prints no sum.
+    options = ["--collect-only", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
+    command = [python, "-m", "pytest", *options, "tests"]
     environment = {**os.environ, "PYTHONPATH": str(sources)}
     done = subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True)
     found = re.search(r"^(\d+)(?:/\d+)? tests collected", done.stdout, re.MULTILINE)
@@ -63,6 +65,8 @@ def main(folder: str, python: str) -> None:
     problems += [f"README.md has the relative link {link}" for link in relative_links(message.get_payload())]
     for field in ("Author", "Keywords", "Classifier", "Requires-Python", "License"):
         problems += [] if message.get(field) or message.get(f"{field}-Expression") else [f"no {field}"]
+    if os.environ.get("TFOPT_REPOSITORY") and not message.get("Project-URL"):
+        problems.append("no Project-URL, although TFOPT_REPOSITORY is set")
     with tempfile.TemporaryDirectory() as place:
         with tarfile.open(sources) as archive:
             archive.extractall(place, filter="data")
@@ -73,6 +77,8 @@ def main(folder: str, python: str) -> None:
     if problems:
         raise SystemExit("\n".join(problems))
     print(f"{wheel.name} and {sources.name} are complete; {number} tests are found in the sources")
+    if not message.get("Project-URL"):
+        print("README links became text: TFOPT_REPOSITORY, which holds the repository's address, is not set")
 
 
 if __name__ == "__main__":

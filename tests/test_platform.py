@@ -5,6 +5,7 @@ import configparser
 import functools
 import pathlib
 import re
+import runpy
 import sys
 
 import pytest
@@ -298,3 +299,22 @@ def test_the_version_stands_in_one_place():
     version = re.search(r'__version__ = "(.+)"', (ROOT / "tfopt" / "__init__.py").read_text())[1]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert "version = attr: tfopt.__version__" in (ROOT / "setup.cfg").read_text()
+
+
+def test_links_of_the_readme_work_on_the_page_of_an_index():
+    made = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
+    text = "[a page](docs/a.md#part), ![picture](docs/a.png), [other](https://x.example), [here](#part)"
+    assert made["for_index"](text, "https://forge.example/o/n/") == (
+        "[a page](https://forge.example/o/n/blob/main/docs/a.md#part), "
+        "![picture](https://forge.example/o/n/raw/main/docs/a.png), [other](https://x.example), [here](#part)"
+    )
+    assert (
+        made["for_index"](text, "")
+        == "a page (docs/a.md), picture, [other](https://x.example), [here](#part)"
+    )
+    readme = (ROOT / "README.md").read_text()
+    archives = runpy.run_path(str(ROOT / "tests" / "archives.py"), run_name="archives")
+    assert archives["relative_links"](readme)
+    for address in ("", "https://forge.example/o/n"):
+        assert archives["relative_links"](made["for_index"](readme, address)) == []
+    assert made["project_urls"]("") == {}
