@@ -53,7 +53,7 @@ def test_the_head_is_the_logistic_regression_of_scikit_learn():
     targets = np.eye(3, dtype="float32")[labels]
     with QUIET.bar("", None) as bar:
         task = Classification("abc")
-        kernel, bias = linear_head.fit_linear(features, targets, task.fit_of_head, bar)
+        kernel, bias = linear_head.fit_linear(linear_head.Examples(features, targets), task.fit_of_head, bar)
     center, spread = features.mean(0), features.std()
     other = LogisticRegression(C=1 / (linear_head.PENALTY * 200), tol=1e-8).fit(
         (features - center) / spread, labels

@@ -36,6 +36,12 @@ KINDS = ("classification", "multilabel", "regression")
 def test_the_gradient_of_the_head_is_that_of_its_loss(kind):
     task, labels, logits, _ = examples(kind, 20)
     loss, gradient = task.fit_of_head(logits, labels)
+    weights = np.random.default_rng(2).integers(0, 3, (20, 1))
+    times = np.repeat(np.arange(20), weights[:, 0])  # an example of weight 2 counts like two of them
+    of_all, _ = task.fit_of_head(logits[times], labels[times])
+    weighted, weighted_gradient = task.fit_of_head(logits, labels, weights)
+    assert weighted * 20 == pytest.approx(of_all * len(times))
+    np.testing.assert_allclose(weighted_gradient, weights * gradient)
     step = np.random.default_rng(1).normal(size=logits.shape) * 1e-6
     moved, _ = task.fit_of_head(logits + step, labels)
     assert moved - loss == pytest.approx(float((gradient * step).sum()), rel=1e-3)

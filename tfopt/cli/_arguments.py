@@ -140,9 +140,8 @@ def _metavar(kinds: Collection[Any]) -> str:
         return "N" if int in kinds else "X"
     if str in kinds:
         return "NAME"
-    words = [
-        "none" if kind is None else str(kind) for kind in kinds if not isinstance(kind, typing.ForwardRef)
-    ]
+    typed = [kind for kind in kinds if not isinstance(kind, typing.ForwardRef | type)]
+    words = ["none" if kind is None else str(kind) for kind in typed]
     return "{" + ",".join(words) + "}"
 
 
@@ -161,6 +160,8 @@ def _converter(field: dataclasses.Field) -> Any:
                 except ValueError:
                     continue
                 break
+        if dict in kinds and "=" in text:
+            value = _by_class(text)
         try:
             check_option(field, value)
         except (TypeError, ValueError):
@@ -170,3 +171,17 @@ def _converter(field: dataclasses.Field) -> Any:
         return value
 
     return convert
+
+
+def _by_class(text: str) -> dict[str, float]:
+    """{"cat": 3.0, "dog": 1.0} of "cat=3,dog=1"."""
+    values = {}
+    for part in text.split(","):
+        name, _, number_text = part.rpartition("=")
+        try:
+            values[name.strip()] = float(number_text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"must be CLASS=NUMBER with commas between, not {text!r}"
+            ) from None
+    return values

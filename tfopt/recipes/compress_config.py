@@ -1,18 +1,24 @@
 """The options of `compress`: one frozen dataclass, from which the command's flags are made."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, Union, final
+from typing import Any, Literal, final
 
 from tfopt.recipes.config import FinetuneConfig, InputScale, Quantization
 from tfopt.recipes.data_options import DataOptions
 from tfopt.recipes.options import documented, option, same
-
-if TYPE_CHECKING:
-    import tfopt.data
+from tfopt.recipes.training_image_options import Augmentation
 
 # What `finetune` and `compress` share; the stages read it from a `FinetuneConfig`.
 _SHARED = (
-    *("quantization", "batch_size", "learning_rate", "label_smoothing", "augment", "strategy"),
+    *(
+        "quantization",
+        "batch_size",
+        "learning_rate",
+        "label_smoothing",
+        "class_weight",
+        "augment",
+        "strategy",
+    ),
     *("input_scale", "task", "image_column", "label_column"),
     *("on_bad_image", "seed", "output", "tensorboard", "overwrite"),
 )
@@ -31,9 +37,8 @@ class CompressConfig(DataOptions):
         TypeError: If a value is of the wrong type.
     """
 
-    augment: Union["tfopt.data.Augment", Literal["auto", "light", "standard", "strong"], None] = same(
-        FinetuneConfig, "augment"
-    )
+    class_weight: dict | Literal["balanced"] | None = same(FinetuneConfig, "class_weight")
+    augment: Augmentation = same(FinetuneConfig, "augment")
     seed: int = option(
         0, "data", "Seed of the splits, which should be that of the training, and of the order.", minimum=0
     )

@@ -95,7 +95,7 @@ def compress(
     start = partial(_loaded, path, session, scale)
     teacher = start()
     own_model.check_survives(teacher, config.quantization)
-    told = {"model": str(path), "data": session.stored.source, **dataclasses.asdict(config)}
+    told = {"model": str(path), "data": session.stored.source, **config.to_dict()}
     described = {**told, "data": None}  # a folder may be moved
     same = identity(described, session.stored, [path])
     with RunFolder(config.output, same, config.overwrite, [path]) as folder:

@@ -4,14 +4,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal, Union
 
 from tfopt.models import _architectures
-from tfopt.recipes.data_options import DataOptions
 from tfopt.recipes.machine_options import MachineOptions
 from tfopt.recipes.options import documented, option
+from tfopt.recipes.training_image_options import TrainingImageOptions
 
 if TYPE_CHECKING:
     import keras
 
-    import tfopt.data
     from tfopt.recipes.resolved_config import ResolvedConfig
 
 Quantization = Literal["int8", "dynamic", "float16", "int16x8"]
@@ -21,7 +20,7 @@ MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(DataOptions, MachineOptions):
+class FinetuneConfig(TrainingImageOptions, MachineOptions):
     """What `tfopt.finetune` does with a data set. Every field is also a flag of `tfopt finetune`.
 
     "auto" stands for what suits the model and the data; the report shows what was chosen. None stands for
@@ -34,24 +33,6 @@ class FinetuneConfig(DataOptions, MachineOptions):
         TypeError: If a value is of the wrong type.
     """
 
-    balance: Literal["oversample", "undersample", "rejection"] | None = option(
-        None,
-        "data",
-        'How all classes get equal shares of an epoch: "oversample" repeats images of rare classes, '
-        '"undersample" leaves out images of large ones, "rejection" leaves out others in each epoch.',
-        none="classes keep their shares",
-    )
-    augment: Union["tfopt.data.Augment", Literal["auto", "light", "standard", "strong"], None] = option(
-        "auto",
-        "data",
-        "Random changes of training images.",
-        auto="standard for photographs; small shifts, turns and zooms for images below 96 pixels",
-        none="no changes",
-        python="a `tfopt.data.Augment`",
-    )
-    seed: int = option(
-        0, "data", "Seed of the splits, the order, augmentation and initial weights.", minimum=0
-    )
     model: Union["keras.Model", str] = option(
         "mobilenet",
         "model",

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from tfopt import _checks
 
+_IN_PYTHON = {"collections.abc.Callable": "a function", list: "a list", dict: "a dict"}
 GROUPS = ("data", "model", "training", "compression", "machine", "output")  # in the order of `--help`
 _Config = TypeVar("_Config", bound=type)
 
@@ -120,6 +121,12 @@ class Options:
                 values[name] = {key: change for key, change in changes.items() if change != defaults[key]}
             elif name == "model" and not isinstance(value, str):
                 values[name] = value.name
+            elif isinstance(value, dict):
+                values[name] = {str(key): part for key, part in value.items()}
+            elif name == "augment" and not isinstance(value, str | None):
+                from tfopt.recipes.augmenting import described
+
+                values[name] = described(value)
         return values
 
     @classmethod
@@ -177,8 +184,12 @@ def expected(field: dataclasses.Field, command_line: bool = False) -> str:
             words.append("a string")
         elif kind is bool:
             values += [True, False]
-        elif isinstance(kind, typing.ForwardRef):
-            words += [] if command_line else [f"a {kind.__forward_arg__}"]
+        elif kind in _IN_PYTHON or isinstance(kind, typing.ForwardRef):
+            name = getattr(kind, "__forward_arg__", kind)
+            if not command_line:
+                words.append(_IN_PYTHON.get(name, f"a {name}"))
+            elif kind is dict:
+                words.append("numbers by class, CLASS=X,...,")
         else:
             values.append(kind)
     if values:

@@ -1,5 +1,6 @@
 """What the options of `finetune` come to for one data set: nothing is left to choose."""
 
+import collections.abc
 import dataclasses
 import pathlib
 from typing import TYPE_CHECKING, Any, Union, final
@@ -22,7 +23,9 @@ SMALL_IMAGE = 96  # pixels; below it, images are taken for drawings and characte
 class ResolvedConfig(FinetuneConfig):
     """The options of a run, with nothing left to choose: what `FinetuneConfig.resolved` returns."""
 
-    augment: Union["tfopt.data.Augment", None] = same(FinetuneConfig, "augment", None)
+    augment: Union["tfopt.data.Augment", "collections.abc.Callable", list, None] = same(
+        FinetuneConfig, "augment", None
+    )
     weights: str | None = same(FinetuneConfig, "weights", None)
     alpha: float = same(FinetuneConfig, "alpha", 1.0)
     image_size: int = same(FinetuneConfig, "image_size", 224)

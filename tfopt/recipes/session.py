@@ -15,6 +15,8 @@ from tfopt import data, distribute, tasks
 from tfopt._checks import message
 from tfopt._optional import missing, require
 from tfopt.data.random_access import random_access_of
+from tfopt.recipes import augmenting
+from tfopt.recipes.class_weight import class_weights, with_class_weights
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.data_options import several_columns
 from tfopt.recipes.leaking import leak_text
@@ -85,6 +87,13 @@ class Session:
         resolved = config.resolved(size_of(stored))
         if resolved.balance is not None and stored.task != "classification":
             stored.balanced(resolved.balance)  # says why not
+        if resolved.class_weight is not None:  # before all images are decoded
+            if resolved.balance is not None:
+                fix = f"Received: balance={resolved.balance!r}, class_weight={resolved.class_weight!r}."
+                raise ValueError(f"`balance` and `class_weight` would correct twice: choose one. {fix}")
+            class_weights(resolved.class_weight, task_of(stored), stored.class_counts["train"])
+        if augmenting.is_of_the_caller(resolved.augment):
+            augmenting.changing(resolved.augment, resolved.input_size)
         images = stored.resized(resolved.input_size)
         progress = progress or ConsoleProgress(Console(quiet=True))
         return cls(resolved, images, stored, task_of(stored), strategy, progress, callbacks=callbacks)
@@ -128,11 +137,22 @@ class Session:
         method = self.config.balance
         return self.images if method is None else self.images.balanced(method, seed=self.config.seed)
 
-    def plain(self, split: str) -> tf.data.Dataset:
-        """Batches of one split in a fixed order, as they are, with encoded labels."""
+    @functools.cached_property
+    def class_weights(self) -> np.ndarray | None:
+        """The weight of each class in training, or None for all the same."""
+        option, counts = self.config.class_weight, self.balanced.class_counts["train"]
+        return None if option is None else class_weights(option, self.task, counts)
+
+    def plain(self, split: str, weighted: bool = False) -> tf.data.Dataset:
+        """Batches of one split in a fixed order, as they are, with encoded labels.
+
+        Args:
+            split: Its name.
+            weighted: With the weights of classes, as for training; those of images are always there.
+        """
         dataset = getattr(self.balanced, split)
         batches = data.pipeline(dataset, self.config.batch_size, shuffle=False, seed=self.config.seed)
-        return self._encoded(batches)
+        return self._encoded(batches, weighted=weighted)
 
     def sample(self, *, augmented: bool = False) -> tf.data.Dataset:
         """Up to `SAMPLED_BATCHES` batches of training images, in which all classes are mixed in proportion.
@@ -142,29 +162,41 @@ class Session:
         """
         size = self.config.batch_size
         chosen = sampled(self.balanced.train, SAMPLED_BATCHES * size, self.config.seed)
-        augment = self.config.augment if augmented else None
+        augment = self._known_augment if augmented else None
         options: dict[str, Any] = {"seed": self.config.seed, "classes": self.classes, "shuffle": False}
-        return self._encoded(data.pipeline(chosen, size, augment=augment, **options))
+        return self._encoded(data.pipeline(chosen, size, augment=augment, **options), augmented=augmented)
 
     def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:
-        """Augmented batches of the training split with encoded or mixed labels."""
-        return self._encoded(
-            data.pipeline(
-                self.balanced.train,
-                self.config.batch_size,
-                augment=self.config.augment,
-                shuffle=shuffle,
-                seed=self.config.seed,
-                first_epoch=first_epoch,
-                classes=self.classes,
-            )
+        """Augmented batches of the training split with encoded or mixed labels, and weights if any."""
+        batches = data.pipeline(
+            self.balanced.train,
+            self.config.batch_size,
+            augment=self._known_augment,
+            shuffle=shuffle,
+            seed=self.config.seed,
+            first_epoch=first_epoch,
+            classes=self.classes,
         )
+        return self._encoded(batches, augmented=True, weighted=True)
 
-    def _encoded(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+    @property
+    def _known_augment(self) -> data.Augment | None:
+        augment = self.config.augment
+        return None if augmenting.is_of_the_caller(augment) else augment
+
+    def _encoded(
+        self, batches: tf.data.Dataset, *, augmented: bool = False, weighted: bool = False
+    ) -> tf.data.Dataset:
         finished = batches
         if not batches.element_spec[1].dtype.is_floating:
             encoded = self.task.encoded
             finished = batches.map(lambda images, labels, *weights: (images, encoded(labels), *weights))
+        if weighted and self.class_weights is not None:
+            table = self.class_weights
+            finished = finished.map(lambda images, *rest: (images, *with_class_weights(table, *rest)))
+        if augmented and augmenting.is_of_the_caller(self.config.augment):
+            change = augmenting.changing(self.config.augment, self.config.input_size)
+            finished = finished.map(lambda images, *rest: (change(images), *rest)).prefetch(2)
         if self.config.data_threads != "auto":
             options = tf.data.Options()
             options.threading.private_threadpool_size = self.config.data_threads

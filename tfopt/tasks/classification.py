@@ -53,10 +53,13 @@ class Classification(Task):
         """The divergence of the probabilities, which `Distillation` takes by itself."""
         return None
 
-    def fit_of_head(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    def fit_of_head(
+        self, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | float = 1.0
+    ) -> tuple[float, np.ndarray]:
         """Cross-entropy."""
         log_likely = log_softmax(logits)
-        return -np.sum(labels * log_likely) / len(labels), (np.exp(log_likely) - labels) / len(labels)
+        loss, error = -np.sum(weights * labels * log_likely), weights * (np.exp(log_likely) - labels)
+        return float(loss / len(labels)), error / len(labels)
 
     def scores_of_head(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Cross-entropy and accuracy."""

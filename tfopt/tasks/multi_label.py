@@ -60,10 +60,12 @@ class MultiLabel(Task):
 
         return [SameOutputs(self.loss())]
 
-    def fit_of_head(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    def fit_of_head(
+        self, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | float = 1.0
+    ) -> tuple[float, np.ndarray]:
         """Binary cross-entropy, the sum over the labels."""
-        loss = np.logaddexp(0.0, logits) - labels * logits
-        return float(loss.sum() / len(labels)), (_sigmoid(logits) - labels) / len(labels)
+        loss = weights * (np.logaddexp(0.0, logits) - labels * logits)
+        return float(loss.sum() / len(labels)), weights * (_sigmoid(logits) - labels) / len(labels)
 
     def scores_of_head(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Binary cross-entropy (the mean over the labels) and mean average precision."""

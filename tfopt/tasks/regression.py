@@ -68,10 +68,12 @@ class Regression(Task):
 
         return [SameOutputs(self.loss())]
 
-    def fit_of_head(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    def fit_of_head(
+        self, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | float = 1.0
+    ) -> tuple[float, np.ndarray]:
         """Half the squared error in deviations of the target."""
         error = logits - (labels - self.mean) / self.deviation
-        return float(np.sum(error**2) / 2 / len(labels)), error / len(labels)
+        return float(np.sum(weights * error**2) / 2 / len(labels)), weights * error / len(labels)
 
     def scores_of_head(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """The Huber loss and the mean absolute error."""

@@ -65,12 +65,15 @@ class Task(abc.ABC):
         """The losses by which a model learns the answers of a teacher; None: those of `Distillation`."""
 
     @abc.abstractmethod
-    def fit_of_head(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    def fit_of_head(
+        self, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | float = 1.0
+    ) -> tuple[float, np.ndarray]:
         """The loss of a linear head and its gradient with respect to the logits.
 
         Args:
             logits: [examples, outputs], before the activation.
             labels: [examples, outputs], as `encoded` gives them.
+            weights: [examples, 1], of the examples.
         """
 
     @abc.abstractmethod

@@ -29,12 +29,12 @@ class Head(Stage):
         """Returns loss and decisive metric of both splits."""
         head, task = head_layer(model), session.task
         train, validation = compute_features(model, head, session)
-        check_features(train[0])
+        check_features(train.features)
         with session.progress.bar("training the head", MOST_ITERATIONS) as bar:
-            kernel, bias = fit_linear(*train, task.fit_of_head, bar)
+            kernel, bias = fit_linear(train, task.fit_of_head, bar)
             reached = {
-                "": task.scores_of_head(train[0] @ kernel + bias, train[1]),
-                "val_": task.scores_of_head(validation[0] @ kernel + bias, validation[1]),
+                prefix: task.scores_of_head(examples.features @ kernel + bias, examples.labels)
+                for prefix, examples in (("", train), ("val_", validation))
             }
             history = {part + key: value for part, scores in reached.items() for key, value in scores.items()}
             bar.show(task.progress_text(history))

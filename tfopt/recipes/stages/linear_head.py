@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import keras
 import numpy as np
@@ -24,8 +25,28 @@ ADVICE = (
     "(--weights none)."
 )
 
-Examples = tuple[np.ndarray, np.ndarray]
-Loss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
+Loss = Callable[[np.ndarray, np.ndarray, np.ndarray | float], tuple[float, np.ndarray]]
+
+
+class Examples(NamedTuple):
+    """What a head learns from.
+
+    Attributes:
+        features: [examples, features].
+        labels: [examples, outputs], encoded.
+        weights: [examples, 1], of the examples, or 1.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | float = 1.0
+
+    def with_more(self, *others: Self) -> "Examples":
+        """These examples and others."""
+        parts = (self, *others)
+        weights = [np.broadcast_to(np.float32(part.weights), (len(part.labels), 1)) for part in parts]
+        features, labels = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+        return Examples(features, labels, np.concatenate(weights))
 
 
 def find_head(model: keras.Model) -> keras.layers.Dense | None:
@@ -58,18 +79,17 @@ def refit_head(model: keras.Model, session: Session) -> None:
     if head is None:
         return
     train, validation = compute_features(model, head, session)
-    if not np.isfinite(train[0]).all() or hardly_vary(train[0]):
+    if not np.isfinite(train.features).all() or hardly_vary(train.features):
         return
     with session.progress.bar("fitting the head again", MOST_ITERATIONS) as bar:
-        weights = fit_linear(*train, task.fit_of_head, bar)
-        features, labels = validation
+        weights = fit_linear(train, task.fit_of_head, bar)
+        features, labels, _ = validation
         logits = [features @ kernel + bias for kernel, bias in (weights, head.get_weights())]
         new, old = (task.quality(task.scores_of_head(each, labels), prefix="") for each in logits)
         if new[0] < old[0]:
             return
         if session.config.fit_on_validation:
-            features, labels = (np.concatenate(arrays) for arrays in zip(train, validation))
-            weights = fit_linear(features, labels, task.fit_of_head, bar)
+            weights = fit_linear(train.with_more(validation), task.fit_of_head, bar)
     head.set_weights(weights)
 
 
@@ -81,13 +101,13 @@ def probe_score(model: keras.Model, session: Session) -> float:
     for batches in (session.sample(), session.plain("validation")):
         pairs = [(extractor.predict_on_batch(x), y) for x, y, *_ in batches.take(PROBE_BATCHES)]
         features, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
-        found.append((features, labels))
-    (features, labels), validation = found
-    if not np.isfinite(features).all() or hardly_vary(features):
+        found.append(Examples(features, labels))
+    train, validation = found
+    if not np.isfinite(train.features).all() or hardly_vary(train.features):
         return -np.inf
     with session.progress.bar("trying a scale of pixels", MOST_ITERATIONS) as bar:
-        kernel, bias = fit_linear(features, labels, task.fit_of_head, bar)
-    features, labels = validation
+        kernel, bias = fit_linear(train, task.fit_of_head, bar)
+    features, labels, _ = validation
     return task.quality(task.scores_of_head(features @ kernel + bias, labels), prefix="")[0]
 
 
@@ -114,12 +134,12 @@ def check_features(features: np.ndarray) -> None:
 def compute_features(
     model: keras.Model, head: keras.layers.Dense, session: Session
 ) -> tuple[Examples, Examples]:
-    """(features, encoded labels) of the training views and of the validation split."""
+    """The training views and the validation split, with the weights that training gives them."""
     # In inference a dropout in front of the head passes its input on, so the head's input is the feature.
     extractor = keras.Model(model.input, head.input)
     with contextlib.suppress(ValueError):  # of models with subclassed ones in them
         extractor = folded(extractor)
-    passes = [session.plain("validation"), session.plain("train")]
+    passes = [session.plain(split, weighted=True) for split in ("validation", "train")]
     batch = passes[0].element_spec[0]  # of any size: one trace
     extract = tf.function(lambda images: extractor(images, training=False), input_signature=[batch])
     if session.config.augment is not None:
@@ -130,34 +150,34 @@ def compute_features(
     with session.progress.bar("computing features", sum(len(batches) for batches in passes)) as bar:
         for batches in passes:
             parts = []
-            for images, labels, *_ in batches:
-                parts.append((extract(images).numpy(), labels.numpy()))
+            for images, labels, *weights in batches:
+                column = [each.numpy().reshape(-1, 1) for each in weights]
+                parts.append(Examples(extract(images).numpy(), labels.numpy(), *column))
                 bar.advance()
-            found.append(tuple(np.concatenate(arrays) for arrays in zip(*parts)))
-    features, labels = (np.concatenate(arrays) for arrays in zip(*found[1:]))
-    return (features, labels), found[0]
+            found.append(parts[0].with_more(*parts[1:]))
+    validation, train, *views_of_train = found
+    return train.with_more(*views_of_train), validation
 
 
-def fit_linear(
-    features: np.ndarray, labels: np.ndarray, loss: Loss, bar: Bar
-) -> tuple[np.ndarray, np.ndarray]:
+def fit_linear(examples: Examples, loss: Loss, bar: Bar) -> tuple[np.ndarray, np.ndarray]:
     """The kernel and the bias that minimize a convex loss plus `PENALTY`, by L-BFGS.
 
     With gradients of all examples at once it ends where thousands of small steps would, in a second.
 
     Args:
-        features: [examples, features].
-        labels: [examples, outputs], encoded.
-        loss: Of (logits, labels): the value and its gradient with respect to the logits.
+        examples: Their weights are brought to a mean of 1, so that the penalty keeps its share.
+        loss: Of (logits, labels, weights): the value and its gradient with respect to the logits.
         bar: Moves by one per iteration.
     """
+    features, labels, weights_of_examples = examples
+    weights_of_examples = weights_of_examples / max(float(np.mean(weights_of_examples)), 1e-12)
     center, spread = features.mean(axis=0), max(float(features.std()), 1e-12)
     features = (features - center) / spread
     shape = features.shape[1] + 1, labels.shape[1]
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape).astype(features.dtype)
-        value, error = loss(features @ weights[:-1] + weights[-1], labels)
+        value, error = loss(features @ weights[:-1] + weights[-1], labels, weights_of_examples)
         gradient = np.vstack([features.T @ error + PENALTY * weights[:-1], error.sum(axis=0)])
         return float(PENALTY / 2 * np.sum(weights[:-1] ** 2) + value), gradient.ravel().astype("float64")
 
