@@ -40,6 +40,19 @@ def fire(x):
     return L.Concatenate()(parts)
 
 
+def boxes_and_scores(x):
+    """The head of a detector: large numbers beside probabilities, whose scale TFLite fixes."""
+    boxes = L.Rescaling(640.0)(L.Conv2D(4, 1, activation="sigmoid")(x))
+    return L.Reshape((-1, 7))(L.Concatenate()([boxes, L.Conv2D(3, 1, activation="sigmoid")(x)]))
+
+
+def skip_connection(x):
+    """A tensor that is used elsewhere too, joined to a larger one."""
+    x = L.Conv2D(4, 1, activation="relu")(x)
+    y = L.Rescaling(10.0)(L.Conv2D(4, 3, padding="same", activation="relu")(x))
+    return L.Concatenate()([L.Dense(4)(L.Concatenate()([y, x])), x])
+
+
 def sequence(x, layers):
     """Layers on (time, channels)."""
     return chain(L.Reshape((-1, x.shape[-1]))(x), layers)
@@ -80,6 +93,8 @@ PATTERNS = {
     "subtract": lambda x: L.Subtract()([x, L.Conv2D(8, 1)(x)]),
     "multiply": squeeze_excite,
     "concatenate": fire,
+    "concatenate-sigmoid": boxes_and_scores,
+    "concatenate-skip": skip_connection,
     "shared": two_heads_of_one_convolution,
     "conv-transpose": lambda x: L.Conv2DTranspose(6, 3, strides=2, padding="same")(x),
     "conv-transpose-bn-relu": lambda x: chain(

@@ -49,6 +49,7 @@ class Quantizer:
         self._uses: dict[str, int] = {}
         self._ranges: dict[str, int] = {}
         self._ends: dict[int, tuple[float, float] | None] = {}  # of inputs and rescaled inputs; None: learned
+        self._unrounded: set[int] = set()  # tensors that are rounded only after the call that follows
 
     def source(self, tensor: keras.KerasTensor, index: int) -> keras.KerasTensor:
         """Rounds an input of the model, unless it holds indices."""
@@ -82,6 +83,8 @@ class Quantizer:
         if isinstance(layer, L.Rescaling) and self._rescales_input(call):
             return self._rescaled(call, name, *args)
         ranged = self._ranged_unless_fused(call, name)
+        if rules.is_concatenation(layer) and self._has_mixed_parts(call):
+            (args, kwargs), ranged = self._round_parts(call, args, kwargs), self._ranged
         function = self._activation(layer, kwargs)
         if function is not None:
             return activation(function, args[0], name, ranged)
@@ -173,9 +176,34 @@ class Quantizer:
 
         def ranged(output: Any, part: str, **limits: Any) -> Any:
             keep = fused and part == name and not limits
+            if keep:
+                self._unrounded.update(call.outputs)
             return output if keep else self._ranged(output, part, **limits)
 
         return ranged
+
+    def _has_mixed_parts(self, call: Call) -> bool:
+        """Whether some parts of a concatenation have a range and others wait for that of the whole."""
+        return 0 < len(self._unrounded.intersection(call.inputs)) < len(set(call.inputs))
+
+    def _round_parts(self, call: Call, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments of a concatenation, each part with a range.
+
+        The converter gives the whole the scale of the first part that has one: behind a sigmoid, or beside
+        a tensor that is used elsewhere too, all larger numbers would be cut off.
+        """
+        indices = iter(call.inputs)
+
+        def rounded(leaf: Any) -> Any:
+            if not isinstance(leaf, keras.KerasTensor):
+                return leaf
+            index = next(indices)
+            if index not in self._unrounded:
+                return leaf
+            return self._ranged(leaf, self.graph.producer[index].name)
+
+        found: tuple[tuple, dict] = keras.tree.map_structure(rounded, (args, kwargs))
+        return found
 
     def _pass_ends(self, call: Call) -> None:
         if call.inputs and call.inputs[0] in self._ends:
