@@ -209,8 +209,11 @@ def test_empty_and_wrong_data_are_named(model, tmp_path):
         export(model, tmp_path / "m.tflite", "int8", features)
     with pytest.raises(ValueError, match="must have labels"):
         compare({"a": model}, IMAGES)
-    with pytest.raises(TypeError, match="instance of Model"):
-        export("model.keras", tmp_path / "m.tflite")
+    for path in ("model.keras", tmp_path / "model.keras"):
+        with pytest.raises(TypeError, match=r"instance of Model.*tfopt\.models\.load\(path\)"):
+            export(path, tmp_path / "m.tflite")
+    with pytest.raises(TypeError, match="instance of Model"):  # a layer of Keras 3 is no model of Keras 2
+        export(L.Dense(2), tmp_path / "m.tflite")
 
 
 def test_an_untrained_or_misused_quantize_aware_model_is_named(model, trained, tmp_path):
@@ -723,6 +726,10 @@ def test_targets_have_the_operations_of_the_file_or_those_are_named(tmp_path, ca
         target="edgetpu",
     )
     assert "the Edge TPU does not compute: {'GELU': 1" in caplog.text
+    shuffled = keras.ops.depth_to_space(L.Conv2D(8, 1, activation="gelu")(inputs), 2)
+    gpu = export(keras.Model(inputs, shuffled), tmp_path / "m.tflite", "float16", target="gpu")
+    assert {"GELU", "DEPTH_TO_SPACE"} <= gpu.inspect().operation_counts.keys()
+    assert "GPU delegate" not in caplog.text
     with pytest.raises(ValueError, match="'int8' with target='edgetpu'"):
         export(sorted_, tmp_path / "m.tflite", target="edgetpu")
 

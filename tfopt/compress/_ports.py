@@ -1,5 +1,6 @@
 """The named inputs and outputs of a model, and the model as a function from arrays to arrays."""
 
+import os
 from typing import Any, final
 
 import keras
@@ -85,14 +86,13 @@ def check_model(model: Any) -> keras.Model:
     """A Keras 3 model, or a TypeError that says how to make one of what was given."""
     if isinstance(model, keras.Model):
         return model
-    if type(model).__module__.split(".")[0] in ("tf_keras", "keras") or "tf_keras" in str(
-        type(model).__mro__
-    ):
+    if any(kind.__module__.split(".")[0] == "tf_keras" for kind in type(model).__mro__):
         raise TypeError(
             "`model` must be a Keras 3 model. Received: a tf_keras (Keras 2) model of type "
             f"{type(model).__name__}. Convert it first: `tfopt.compress.from_tf_keras(model)`."
         )
-    fix = "Open a file with `tfopt.models.load(path)`." if isinstance(model, str) else ""
+    is_path = isinstance(model, str | os.PathLike)
+    fix = "Open a file with `tfopt.models.load(path)`." if is_path else ""
     raise TypeError(message("model", "an instance of Model (Keras 3)", model, fix))
 
 
