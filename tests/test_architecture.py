@@ -12,7 +12,7 @@ IDS = [str(path.relative_to(ROOT)) for path in FILES]
 
 # An import may only point to an earlier line, or stay inside the same package.
 LEVELS = [
-    ["_optimizers_in_use"],
+    ["_fit_data", "_optimizers_in_use"],
     [
         "_checks",
         "_optional",

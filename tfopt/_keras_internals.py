@@ -1,7 +1,6 @@
 """Private names of Keras and TensorFlow that tfopt needs, with the reason; a test watches each."""
 
 import functools
-import inspect
 import random
 import weakref
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from keras.src.random.seed_generator import global_seed_generator
 from tensorflow.python.ops import control_flow_util
 
+from tfopt._fit_data import batch_spec_of_fit
 from tfopt._optimizers_in_use import optimizers_in_use
 
 _OBSERVERS: Any = weakref.WeakKeyDictionary()  # model -> list of (before, after)
@@ -86,17 +86,6 @@ def is_multi_optimizer(optimizer: Any) -> bool:
     """Whether it is Keras's `MultiOptimizer`, which Keras before 3.15 does not have."""
     kind = getattr(keras.optimizers, "MultiOptimizer", None)
     return kind is not None and isinstance(optimizer, kind)
-
-
-def batch_spec_of_fit() -> Any:
-    """The form of a batch of the `fit` that calls this from a callback; None in a loop of the user's."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        iterator: Any = frame.f_locals.get("epoch_iterator")
-        if hasattr(iterator, "_distributed_dataset"):
-            return iterator._distributed_dataset.element_spec
-        frame = frame.f_back
-    return None
 
 
 def observe_batches(
@@ -251,7 +240,7 @@ def build_for_training(model: keras.Model, batch_spec: Any) -> None:
         model._symbolic_build(data_batch=tf.nest.map_structure(_symbolic, batch_spec))
     if not own_step and not model.built:
         raise ValueError(f"`{model.name}` must be built before training. Call it on a batch of data first.")
-    if unbuilt:
+    if unbuilt and not model.optimizer.built:  # Keras's `LossScaleOptimizer` would be built twice
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
 
@@ -276,9 +265,12 @@ def _build_in_step(model: keras.Model) -> None:
         )
 
 
-def _symbolic(spec: Any) -> keras.KerasTensor:
+def _symbolic(spec: Any) -> keras.KerasTensor | None:
     one = getattr(spec, "_value_specs", (spec,))[0]  # a batch of several replicas has one for each
-    return keras.KerasTensor(tuple(one.shape), one.dtype.name)
+    if isinstance(one, tf.OptionalSpec):  # Keras's form of None within a batch
+        return None
+    sparse, ragged = isinstance(one, tf.SparseTensorSpec), isinstance(one, tf.RaggedTensorSpec)
+    return keras.KerasTensor(tuple(one.shape), one.dtype.name, sparse=sparse, ragged=ragged)
 
 
 def track_loss(model: keras.Model, loss: Any, samples: Any) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tfopt import _keras_internals
-from tfopt._checks import check_instance, check_integer, check_number, message
-from tfopt.callbacks import _snapshot
+from tfopt._checks import check_integer, check_number, message
+from tfopt._fit_data import read_batches
+from tfopt.callbacks import _past, _snapshot
 from tfopt.callbacks._agreement import Agreement, Termination, worker_of
 from tfopt.callbacks._checkpoint import CheckpointFolder
 from tfopt.callbacks._fit_end import FitEnd, callbacks_after
@@ -35,8 +35,10 @@ class Resume(keras.callbacks.Callback):
 
         data=pipeline(...) of tfopt,    inside an epoch, without reading what was seen
              sharded(...)
-        data=pipeline(..., epochs=E),   inside an epoch, by reading past what was seen
-             ramped_batches(...)
+        data=pipeline(..., epochs=E),   inside an epoch, by reading past what was seen, that of earlier
+             ramped_batches(...), or    epochs too. Bit-identical if the data are, in a new process: with
+             anything else that `fit`   `shuffle(seed=...)`, without `deterministic=False`, and with
+             takes                      `keras.utils.set_random_seed` for arrays and a `PyDataset`
         data=None                       from the last epoch boundary; bit-identical if the data are the
                                         same in each epoch
 
@@ -58,7 +60,8 @@ class Resume(keras.callbacks.Callback):
 
     Args:
         directory: Folder for the checkpoints.
-        data: The dataset that `fit` gets, if it comes from `tfopt.data`.
+        data: What `fit` gets as `x`: a dataset of `tfopt.data` or any other, a `keras.utils.PyDataset`,
+            arrays or a generator.
         every_seconds: Shortest time between two saves, >= 0; stretched so that saving takes no more than
             2 % of the time. 0 saves after every batch.
         every_batches: Save after so many batches instead, >= 1.
@@ -83,7 +86,7 @@ class Resume(keras.callbacks.Callback):
     def __init__(
         self,
         directory: str | pathlib.Path,
-        data: tf.data.Dataset | tf.distribute.DistributedDataset | None = None,
+        data: Any = None,
         *,
         every_seconds: float = 30.0,
         every_batches: int | None = None,
@@ -92,8 +95,8 @@ class Resume(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.directory = pathlib.Path(directory)
-        if data is not None:
-            check_instance("data", data, (tf.data.Dataset, tf.distribute.DistributedDataset))
+        if isinstance(data, str | bytes | bool | int | float):
+            raise TypeError(message("data", "what `fit` gets as `x`", data))
         self.data = data
         self.every_seconds = check_number("every_seconds", every_seconds, minimum=0.0)
         if every_batches is not None:
@@ -109,7 +112,7 @@ class Resume(keras.callbacks.Callback):
         self._others = callbacks_after(self)
         self._worker = worker_of(self.model.distribute_strategy)
         self._folder = CheckpointFolder(self.directory, self.keep, self._worker)
-        _keras_internals.build_for_training(self.model, None if self.data is None else self.data.element_spec)
+        _keras_internals.build_for_training(self.model, _past.batch_spec(self.data))
         self._variables = _snapshot.variables_of(self.model, metrics=self.data is not None)
         self._batches = self._epochs_run = 0
         self._saved_at, self._cost = time.monotonic(), 0.0
@@ -140,7 +143,7 @@ class Resume(keras.callbacks.Callback):
         _keras_internals.begin_at_epoch(self.model, None)
         self._epoch, self._executions, self._passed = epoch, 0, 0
         if self._first is None:
-            self._first = _snapshot.read_callbacks(self._others)
+            self._first, self._first_epoch = _snapshot.read_callbacks(self._others), epoch
         if self._epochs_run == 0:  # not before: errors in `on_train_begin` of others are noticed late
             self._termination.listen(self._fit_end.is_over)
         if self._state is None:
@@ -148,9 +151,12 @@ class Resume(keras.callbacks.Callback):
         else:
             self._restore()
             self._passed = self._state["executions"]
+            self._first_epoch = self._state.get("first_epoch", 0)
+            _past.read_epochs(self.data, epoch - self._first_epoch, self.model.steps_per_execution)
         self._epochs_run += 1
-        if self._position is not None:
-            self._position.set(epoch=epoch, batch=self._passed * self.model.steps_per_execution)
+        position = _past.position_of(self.data)
+        if position is not None:
+            position.set(epoch=epoch, batch=self._passed * self.model.steps_per_execution)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Saves what all callbacks have seen of the batches before this one."""
@@ -222,6 +228,7 @@ class Resume(keras.callbacks.Callback):
         state = {
             "epoch": self._epoch,
             "executions": self._executions,
+            "first_epoch": self._first_epoch,
             "stopped": stopped,
             "steps": self._steps,
             "settings": self._settings.state,
@@ -259,31 +266,16 @@ class Resume(keras.callbacks.Callback):
             self._settings.apply(self._state["settings"])
         _snapshot.write_callbacks(self._others, self._state["callbacks"])
 
-    @property
-    def _position(self) -> Any:
-        """Where the data can be told to begin; None if they can only be read past."""
-        return None if self.data is None else vars(self.data).get("position")
-
     def _let_pass(self) -> None:
         """Makes the training function read the batches that were trained on before, and no more."""
         if self.data is None:
             return
         train, size = self.model.train_function, self.model.steps_per_execution
-        stream = self._position is None
-        total = int(self.data.cardinality()) if stream else 0
-        read = -self._epoch * self.data.steps_per_epoch if stream else 0
 
         def function(iterator: Any) -> Any:
-            nonlocal read
-            for _ in range(-read):
-                next(iterator)
-            read = abs(read) + size
-            if stream and read > total + size - 1:  # `fit` has not counted the batches of earlier epochs
-                raise StopIteration
             if self._executions >= self._passed:
                 return train(iterator)
-            for _ in range(size):
-                next(iterator)
+            read_batches(iterator, size)
             return self.model.get_metrics_result()
 
         self.model.train_function = function
