@@ -14,6 +14,7 @@ from tfopt.optimizers._assigned import unobserved
 _PLAIN = (bool, int, float, str, type(None))
 # Keras flips the sign of `min_delta` when it first uses it, and would do so once more.
 _NOT_STATE = ("params", "_model", "min_delta")
+_FILE = "$file"  # of a `CSVLogger`, whose file is its state: never configuration
 
 
 def variables_of(model: keras.Model, metrics: bool) -> list[Any]:
@@ -137,7 +138,7 @@ def read_callbacks(
         return states
     stateful = [isinstance(callback, StatefulCallback) for callback in callbacks]
     return [
-        [name, state if keep else {k: v for k, v in state.items() if k not in old or not _equal(v, old[k])}]
+        [name, state if keep else {k: v for k, v in state.items() if not _is_same(k, v, old)}]
         for keep, (name, state), (_, old) in zip(stateful, states, first)
     ]
 
@@ -147,8 +148,13 @@ def write_callbacks(callbacks: list[keras.callbacks.Callback], states: list[list
     for callback, (_, state) in zip(callbacks, states):
         if isinstance(callback, StatefulCallback):
             callback.set_state(state)
-        else:
-            vars(callback).update(state)
+            continue
+        rows = state.get(_FILE)
+        if rows is not None:
+            _write_rows(callback, rows.tobytes())
+        vars(callback).update({name: value for name, value in state.items() if name != _FILE})
+        if rows is not None:
+            callback.append_header = rows.size == 0
 
 
 def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
@@ -157,7 +163,31 @@ def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
     if isinstance(callback, keras.callbacks.ProgbarLogger):
         return {}
     attributes = {name: value for name, value in vars(callback).items() if name not in _NOT_STATE}
-    return {name: _plain(value) for name, value in attributes.items() if _is_plain(value)}
+    state = {name: _plain(value) for name, value in attributes.items() if _is_plain(value)}
+    return (
+        {**state, _FILE: _read_rows(callback)} if isinstance(callback, keras.callbacks.CSVLogger) else state
+    )
+
+
+def _read_rows(callback: keras.callbacks.CSVLogger) -> np.ndarray:
+    """What is in the file; Keras flushes it after every row."""
+    if not tf.io.gfile.exists(callback.filename):
+        return np.zeros(0, np.uint8)
+    with tf.io.gfile.GFile(callback.filename, "rb") as file:
+        return np.frombuffer(file.read(), np.uint8)
+
+
+def _write_rows(callback: keras.callbacks.CSVLogger, rows: bytes) -> None:
+    """Puts the rows of the checkpoint in place of what is in the file, and opens it behind them.
+
+    Keras has emptied it when training began, or rows of epochs after the checkpoint are in it.
+    """
+    callback.csv_file.close()
+    with tf.io.gfile.GFile(callback.filename, "wb") as file:
+        file.write(rows)
+    append, callback.append = callback.append, True
+    keras.callbacks.CSVLogger.on_train_begin(callback)
+    callback.append = append
 
 
 def _is_plain(value: Any) -> bool:
@@ -176,6 +206,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.copy()
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_same(name: str, value: Any, before: dict[str, Any]) -> bool:
+    """Whether an attribute is as it was before the first epoch."""
+    return name != _FILE and name in before and _equal(value, before[name])
 
 
 def _equal(a: Any, b: Any) -> bool:
