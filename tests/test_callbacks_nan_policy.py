@@ -123,10 +123,49 @@ def test_rollback_goes_back_to_the_last_copy():
     assert int(rolling.optimizer.iterations) == 0
 
 
-def test_loss_scaling_is_refused_as_it_skips_by_itself():
-    model = make(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
-    with pytest.raises(ValueError, match="`LossScaleOptimizer`, which leaves out"):
-        fit(model, X, Y, NanPolicy())
+def scaled(initial_scale=2.0**15, **options):
+    optimizer = keras.optimizers.LossScaleOptimizer(O.Adam(0.05), initial_scale=initial_scale)
+    return make(optimizer, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [dict(), pytest.param(dict(jit_compile=True), marks=pytest.mark.full)], ids=["graph", "XLA"]
+)
+def test_with_loss_scaling_bad_data_leave_no_trace_and_the_scale_stays(options):
+    skipping, plain = scaled(**options), scaled(**options)
+    history = fit(skipping, X, spoiled(np.nan), NanPolicy("skip"))
+    expected = without_bad_batch(plain)
+    check_equal(skipping, plain, 1e-6)
+    assert history.pop("skipped_batches") == [1]
+    assert history == {name: pytest.approx(values, rel=1e-5) for name, values in expected.items()}
+    assert float(skipping.optimizer.dynamic_scale) == 2.0**15
+
+
+def test_a_scale_that_is_too_large_is_lowered_and_not_counted():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        guarded, plain = (scaled(2.0**20) for _ in range(2))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert fit(guarded, X, Y, NanPolicy(), epochs=2)["skipped_batches"] == [0, 0]
+    fit(plain, X, Y, epochs=2)
+    check_equal(guarded, plain)
+    assert 2.0 < float(plain.optimizer.dynamic_scale) < 2.0**20
+
+
+def test_replicas_with_loss_scaling_decide_together(two_replicas):
+    with two_replicas.scope():
+        skipping, plain = scaled(), scaled()
+    fit(skipping, X, spoiled(np.nan, BAD), NanPolicy("skip"))  # one example, of one replica
+    without_bad_batch(plain)
+    check_equal(skipping, plain, 1e-6)
+
+
+def test_with_loss_scaling_the_loss_is_named():
+    with pytest.raises(FloatingPointError, match="batch 2 of epoch 0: the loss is NaN"):
+        fit(scaled(), X, spoiled(np.nan), NanPolicy())
+    with pytest.raises(FloatingPointError, match=r"gradient of `.*kernel` is NaN, infinite or above 1e-06"):
+        fit(scaled(), X, Y, NanPolicy(limit=1e-6))
 
 
 def test_counters_survive_resume(tmp_path):

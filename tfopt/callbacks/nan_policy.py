@@ -3,11 +3,8 @@
 import logging
 from typing import Any
 
-import keras
-
-from tfopt import _keras_internals
+from tfopt import _fit_data, _keras_internals
 from tfopt._checks import check_choice, check_integer, check_number
-from tfopt._optimizers_in_use import optimizers_in_use
 from tfopt.callbacks import _snapshot
 from tfopt.callbacks._fit_end import FitEnd
 from tfopt.callbacks._guard import GradientGuard
@@ -31,6 +28,11 @@ class NanPolicy(StatefulCallback):
         "rollback"   goes back to the weights and the optimizer's state of at most `every` executions ago,
                      for divergence that began before it became infinite
 
+    With a `LossScaleOptimizer` (`mixed_float16`) a batch is bad if its loss is NaN or infinite, if a gradient
+    is above `limit` without the scale, or if one is infinite at a scale of 1 or less. Above that the
+    optimizer leaves the batch out itself and lowers the scale, which is no fault of the data: this is not
+    counted. Bad batches do not lower the scale. A step of one's own has to call `scale_loss`.
+
     Logs: `skipped_batches` of the epoch.
 
     Memory and cost: one pass over the gradients; a number is read back after each execution. "rollback" keeps
@@ -43,8 +45,7 @@ class NanPolicy(StatefulCallback):
         limit: Largest absolute value of a gradient, > 0. The default is that whose square float32 holds.
 
     Raises:
-        ValueError: When training begins, with a `LossScaleOptimizer`, which leaves out such batches itself.
-        FloatingPointError: During training, see above. It names the variable.
+        FloatingPointError: During training, see above. It names the variable, or the loss.
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -75,13 +76,7 @@ class NanPolicy(StatefulCallback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Puts the guard into the training step."""
         self._forget()
-        for name, optimizer in optimizers_in_use(self.model).items():
-            if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                raise ValueError(
-                    "`NanPolicy` must not be used with a `LossScaleOptimizer`, which leaves out batches with "
-                    f"infinite gradients itself. Received: `{name}`. Use it alone, or train in bfloat16."
-                )
-        _keras_internals.build_for_training(self.model, _keras_internals.batch_spec_of_fit())
+        _keras_internals.build_for_training(self.model, _fit_data.batch_spec_of_fit())
         self._guard = GradientGuard(self.model, self.limit)
         self._fit_end = FitEnd(self._guard.attach())
 
@@ -100,7 +95,7 @@ class NanPolicy(StatefulCallback):
         self._executions += 1
         if total == self._seen:
             return
-        where = f"batch {batch} of epoch {self._epoch}: the gradient of `{place}` is NaN, infinite or above "
+        where = f"batch {batch} of epoch {self._epoch}: the {place} is NaN, infinite or above "
         where += f"{self.limit:g}"
         self._seen = total
         if self.policy == "raise":
