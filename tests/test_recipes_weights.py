@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,9 +14,12 @@ import tfopt
 from tfopt.cli._arguments import add_options
 from tfopt.recipes import class_weight
 from tfopt.recipes.compress_config import CompressConfig
+from tfopt.recipes.coverage import coverage_text
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.run import Run
+from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.session import Session
-from tfopt.recipes.stages import linear_head
+from tfopt.recipes.stages import FineTuning, Head, linear_head
 from tfopt.recipes.starting import starting_model
 from tfopt.tasks import Classification, MultiLabel
 
@@ -181,3 +185,24 @@ def test_finetune_tells_weights_of_classes_and_layers_in_its_files(tmp_path):
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["class_weight"] == {"1": 3} and "RandomFlip" in config["augment"][0]
+
+
+def test_classes_that_a_split_lacks_are_told():
+    splits = images()
+    lacking = splits["test"][1] != 2
+    splits["test"] = tuple(part[lacking] for part in splits["test"])
+    found = tfopt.data.load(splits, class_names=["cat", "dog", "eel"])
+    assert coverage_text(found) == "no test images of 'eel': the results say nothing about them"
+    assert coverage_text(tfopt.data.load(images())) == ""
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_validation_is_called_learned_from_when_the_head_was_fitted_to_it(learns):
+    session = opened(images(), fit_on_validation=learns)
+    finished = SimpleNamespace(finished=lambda name: StageRecord(name, {}, 0.0), checkpoints=None, logs=None)
+    run = Run(finished, session)
+    logs = {"val_accuracy": 0.5}
+    for stage in (Head(), FineTuning()):
+        assert run.session.progress_text(logs) == "validation 50.0%"
+        run.stage(stage, None)
+    assert run.session.progress_text(logs) == f"validation {'(learned from) ' * learns}50.0%"

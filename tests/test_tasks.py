@@ -62,6 +62,7 @@ def test_scores_of_the_head_are_what_keras_logs(kind):
         worse = {"val_" + name: value for name, value in task.scores_of_head(-labels, labels).items()}
         assert task.quality(better) > task.quality(worse)
     assert "validation" in task.progress_text(better) and task.progress_text({}) == ""
+    assert task.progress_text(better, "validation (learned from)").startswith("validation (learned from) ")
 
 
 def test_classification_measures_are_those_of_scikit_learn():

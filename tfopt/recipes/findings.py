@@ -17,8 +17,10 @@ from tfopt import distribute, report
 from tfopt.compress import Comparison, TFLiteModel
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
+from tfopt.recipes.coverage import coverage_text
 from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.session import Session, image_counts
+from tfopt.recipes.stages import FineTuning, Slimming
 from tfopt.recipes.stages.better import RESULTS, verdict
 from tfopt.tasks import Classification
 
@@ -75,8 +77,8 @@ def write_report(
     measured: str = "" if one_class else attempt("Measures", lambda: measures_text(setting, file), "")
     nothing: tuple[Any, Any] = (None, None)
     samples = attempt("Data", lambda: augmented_samples(setting), nothing)
-    warnings = [setting.leak_text, *comparison.warnings]
-    warnings += [verdict(record.history, setting.task) for record in records]
+    warnings = [coverage_text(setting.images), setting.leak_text, *comparison.warnings]
+    warnings += [verdict(record.history, setting.task, setting.validation) for record in records]
     skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(
         title=title or f"Fine-tuning {model.name}",
@@ -122,9 +124,8 @@ def test_batches(setting: Session) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def stages(records: Sequence[StageRecord], setting: Session) -> list[report.Stage]:
     """The stages, and in which of them the model had learned from the validation images before."""
-    refits = setting.config.pretrained and setting.config.fit_on_validation
-    names = [record.name for record in records]
-    learned = names.index("fine-tuning") if refits and "fine-tuning" in names else len(names)
+    learning = {kind.name for kind in (FineTuning, Slimming) if kind.learns_validation(setting)}
+    learned = next((place for place, record in enumerate(records) if record.name in learning), len(records))
     curves = [
         {key: record.history[key] for key in record.history if key not in RESULTS} for record in records
     ]

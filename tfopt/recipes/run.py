@@ -1,5 +1,6 @@
 """A run of stages, each from the saved model of the one before, and what ends it: export and measurement."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -59,6 +60,8 @@ class Run:
             self.folder.finish(record, model)
         else:
             self.session.progress.say(f"{stage.name}: finished before")
+        if stage.learns_validation(self.session):
+            self.session = dataclasses.replace(self.session, learned_validation=True)
         self.records.append(record)
         self.results[stage.result] = stage.name
         return lambda: self.load(stage.name)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import keras
@@ -18,6 +18,7 @@ from tfopt.data.random_access import random_access_of
 from tfopt.recipes import augmenting
 from tfopt.recipes.class_weight import class_weights, with_class_weights
 from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.coverage import coverage_text
 from tfopt.recipes.data_options import several_columns
 from tfopt.recipes.leaking import leak_text
 from tfopt.recipes.progress import ConsoleProgress
@@ -44,6 +45,8 @@ class Session:
         checkpoints: Stage -> folder for what it needs to go on after an interruption; None keeps nothing.
         logs: Stage -> folder for its TensorBoard curves; None writes none.
         callbacks: Keras callbacks of the caller, for every stage that calls `fit`.
+        learned_validation: Whether the model has learned from the validation images, which then do not tell
+            how good it is.
     """
 
     config: ResolvedConfig
@@ -55,6 +58,7 @@ class Session:
     checkpoints: Callable[[str], pathlib.Path] | None = None
     logs: Callable[[str], pathlib.Path] | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
+    learned_validation: bool = False
 
     @classmethod
     def open(
@@ -110,6 +114,15 @@ class Session:
         return dataclasses.replace(self, checkpoints=checkpoints, logs=chosen)
 
     @property
+    def validation(self) -> str:
+        """The name of what is measured on the validation images."""
+        return "validation (learned from)" if self.learned_validation else "validation"
+
+    def progress_text(self, logs: Mapping[str, float]) -> str:
+        """What an epoch has reached, in a few words."""
+        return self.task.progress_text(logs, self.validation)
+
+    @property
     def classes(self) -> int:
         """Number of outputs: classes, labels or targets."""
         return self.task.outputs
@@ -128,7 +141,7 @@ class Session:
         """Says how many images there are, what is wrong with them, and what the report will lack."""
         one_class = self.task.name == tasks.Classification.name
         lacking = missing(_OF_THE_REPORT) if one_class else []
-        for text in filter(None, (self.counts_text, self.leak_text, *lacking)):
+        for text in filter(None, (self.counts_text, coverage_text(self.images), self.leak_text, *lacking)):
             self.progress.say(text)
 
     @functools.cached_property

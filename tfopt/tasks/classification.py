@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from tfopt.tasks.probabilities import calibration_error, per_class, top_share
+from tfopt.tasks.probabilities import LEAST_PROBABILITY, calibration_error, per_class, top_share
 from tfopt.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class Classification(Task):
         """Accuracy; of equal accuracies, as are common on small validation splits, the lower loss."""
         return logs[prefix + "accuracy"], -logs[prefix + "loss"]
 
-    def progress_text(self, logs: Mapping[str, float]) -> str:
+    def progress_text(self, logs: Mapping[str, float], split: str = "validation") -> str:
         """The accuracy on the validation split."""
-        return f"validation {logs['val_accuracy']:.1%}" if "val_accuracy" in logs else ""
+        return f"{split} {logs['val_accuracy']:.1%}" if "val_accuracy" in logs else ""
 
     def lessons(self) -> "list[keras.distillation.DistillationLoss] | None":
         """The divergence of the probabilities, which `Distillation` takes by itself."""
@@ -88,6 +88,11 @@ class Classification(Task):
             "classes": classes,
             "confusion": confusion.tolist(),
         }
+
+    def log_loss(self, labels: np.ndarray, outputs: np.ndarray) -> float:
+        """Of the probability of the right class."""
+        right = outputs[np.arange(len(outputs)), self._numbers(labels)]
+        return float(-np.log(np.clip(right, LEAST_PROBABILITY, 1)).mean())
 
     def chance(self, labels: np.ndarray) -> tuple[str, float, float]:
         """The mean recall of a model that always names one class; accuracy would depend on their shares."""

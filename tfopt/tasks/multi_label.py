@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from tfopt.tasks.probabilities import average_precision, best_threshold, per_class
+from tfopt.tasks.probabilities import LEAST_PROBABILITY, average_precision, best_threshold, per_class
 from tfopt.tasks.task import Task
 
 if TYPE_CHECKING:
     import keras
-
-_LEAST_PROBABILITY = 1e-7
 
 
 @final
@@ -49,10 +47,10 @@ class MultiLabel(Task):
         """Mean average precision; of equal ones the lower loss."""
         return logs[prefix + self.decisive], -logs[prefix + "loss"]
 
-    def progress_text(self, logs: Mapping[str, float]) -> str:
+    def progress_text(self, logs: Mapping[str, float], split: str = "validation") -> str:
         """The mean average precision on the validation split."""
         key = f"val_{self.decisive}"
-        return f"validation mAP {logs[key]:.1%}" if key in logs else ""
+        return f"{split} mAP {logs[key]:.1%}" if key in logs else ""
 
     def lessons(self) -> "list[keras.distillation.DistillationLoss] | None":
         """Binary cross-entropy with the probabilities of the teacher."""
@@ -79,16 +77,20 @@ class MultiLabel(Task):
         for column, row in enumerate(rows):
             row["average_precision"] = average_precision(true[:, column], outputs[:, column])
             row["best_threshold"] = best_threshold(true[:, column], outputs[:, column])
-        clipped = np.clip(outputs.astype(float), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-        log_loss = -np.where(true, np.log(clipped), np.log1p(-clipped)).mean()
         return {
             self.decisive: _mean_precision(true, outputs),
             "exact_match": float((true == predicted).all(axis=1).mean()),
             "accuracy": float((true == predicted).mean()),
             "macro_f1": float(np.mean([row["f1"] for row in rows if row["support"]] or [0.0])),
-            "log_loss": float(log_loss),
+            "log_loss": self.log_loss(labels, outputs),
             "classes": rows,
         }
+
+    def log_loss(self, labels: np.ndarray, outputs: np.ndarray) -> float:
+        """Of the probabilities of presence and absence, the mean over the labels."""
+        true = np.asarray(labels) > 0.5
+        clipped = np.clip(outputs.astype(float), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        return float(-np.where(true, np.log(clipped), np.log1p(-clipped)).mean())
 
     def chance(self, labels: np.ndarray) -> tuple[str, float, float]:
         """The mean average precision of a random order, which is the share of the images with a label."""

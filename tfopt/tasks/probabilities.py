@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+LEAST_PROBABILITY = 1e-7
 BINS = 15  # of confidence, for the calibration error
 
 

@@ -58,9 +58,9 @@ class Regression(Task):
         """The loss, which weighs all targets equally; of equal losses the smaller absolute error."""
         return -logs[prefix + "loss"], -logs[prefix + self.decisive]
 
-    def progress_text(self, logs: Mapping[str, float]) -> str:
+    def progress_text(self, logs: Mapping[str, float], split: str = "validation") -> str:
         """The mean absolute error on the validation split."""
-        return f"validation MAE {logs['val_mae']:.4g}" if "val_mae" in logs else ""
+        return f"{split} MAE {logs['val_mae']:.4g}" if "val_mae" in logs else ""
 
     def lessons(self) -> "list[keras.distillation.DistillationLoss] | None":
         """The numbers of the teacher, by the loss of the task."""

@@ -57,8 +57,13 @@ class Task(abc.ABC):
         """How good an epoch is, from the logs of Keras: of two tuples, the larger one is better."""
 
     @abc.abstractmethod
-    def progress_text(self, logs: Mapping[str, float]) -> str:
-        """What an epoch has reached, in a few words; "" without validation."""
+    def progress_text(self, logs: Mapping[str, float], split: str = "validation") -> str:
+        """What an epoch has reached, in a few words; "" without validation.
+
+        Args:
+            logs: Of Keras.
+            split: What the validation images are called.
+        """
 
     @abc.abstractmethod
     def lessons(self) -> "list[keras.distillation.DistillationLoss] | None":
@@ -88,6 +93,15 @@ class Task(abc.ABC):
             labels: As `tfopt.data` gives them, or as `encoded` does.
             outputs: Of the model, `[examples, outputs]`.
         """
+
+    def log_loss(self, labels: np.ndarray, outputs: np.ndarray) -> float | None:
+        """The mean of -log p of what is right, p the probability that the outputs give it; None for numbers.
+
+        Args:
+            labels: As for `measures`.
+            outputs: As for `measures`.
+        """
+        return None
 
     @abc.abstractmethod
     def chance(self, labels: np.ndarray) -> tuple[str, float, float]:

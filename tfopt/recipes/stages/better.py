@@ -46,7 +46,7 @@ def keep_better(
     return {KEPT: [float(is_better)], UNTRAINED: [values[0]], TRAINED: [values[1]]}
 
 
-def verdict(history: Mapping[str, Sequence[float]], task: tasks.Task) -> str:
+def verdict(history: Mapping[str, Sequence[float]], task: tasks.Task, split: str = "validation") -> str:
     """What `keep_better` decided, in a sentence; "" for the record of another stage."""
     if KEPT not in history:
         return ""
@@ -56,12 +56,10 @@ def verdict(history: Mapping[str, Sequence[float]], task: tasks.Task) -> str:
     )
     name = task.decisive.replace("_", " ")
     if history[KEPT][0]:
-        return (
-            f"int8: training with quantization was kept ({name} on validation {after}, {before} without it)."
-        )
+        return f"int8: training with quantization was kept ({name} on {split} {after}, {before} without it)."
     return (
         "int8: post-training quantization was kept, since training with quantization was no better "
-        f"({name} on validation {after}, {before} without it)."
+        f"({name} on {split} {after}, {before} without it)."
     )
 
 

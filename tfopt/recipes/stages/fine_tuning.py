@@ -23,6 +23,7 @@ class FineTuning(Stage):
 
     name = "fine-tuning"
     result = "float"
+    refits_head = True
     LOWEST_MULTIPLIER = 0.06  # of the rate, at the first layer of a pretrained model
 
     def groups(self, model: keras.Model, session: Session) -> list[optimizers.Group]:

@@ -75,7 +75,7 @@ def fit(model: keras.Model, session: Session, training: Training) -> History:
             *ramping,
             *_curves(session, training.name),
             *session.callbacks,
-            BatchProgress(bar, session.task.progress_text),
+            BatchProgress(bar, session.progress_text),
         ]
         try:
             history = model.fit(

@@ -61,7 +61,7 @@ class Quantization(Stage):
         history = fit(model, in_small_batches(session), training)
         compress.correct_biases(model, self.teacher, session.sample())
         results = keep_better(model, untrained, self.teacher, session)
-        session.progress.say(verdict(results, session.task))
+        session.progress.say(verdict(results, session.task, session.validation))
         return {**history, **results}
 
 

@@ -29,6 +29,7 @@ class Slimming(Stage):
 
     name = "slimming"
     result = "slimmed"
+    refits_head = True
     RATE = 30.0  # of the learning rate
     ENOUGH_UPDATES = 2200  # after which half the channels of a fine-tuned MobileNet answer as all of them did
 
