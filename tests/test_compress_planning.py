@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfopt.compress.planning import Budget, carry_out, plan
+from tfopt.compress.planning.measuring import taking_pixels
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -81,3 +82,17 @@ def test_bad_limits_are_named(limits, text):
 def test_sizes_and_shares_are_read():
     budget = Budget(bytes="1.5 KiB", zipped="2k", latency_ms="5ms", arena="1MB", drop="1%")
     assert budget.limits() == {"bytes": 1536, "zipped": 2000, "latency_ms": 5, "arena": 1e6, "drop": 0.01}
+
+
+def test_the_scale_of_pixels_is_found_and_becomes_part_of_the_model(caplog):
+    """A model that wants [0, 1] was planned by the answers that it gives to [0, 255], which are by chance."""
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Dense(2, name="head")(L.GlobalAveragePooling2D()(x))
+    bright = keras.Model(inputs, L.Softmax()(x))
+    bright.get_layer("head").set_weights([np.array([[0, 9], [0, 0], [0, 0]]), np.array([4.5, 0])])
+    levels = np.tile([20, 60, 100, 160, 200, 250], 12)
+    pixels, labels = (np.ones((72, 8, 8, 3)) * levels[:, None, None, None]).astype("uint8"), levels > 127
+    made = plan(bright, (pixels, labels.astype(int)), Budget(bytes="1M"))
+    assert made.float_score == 1.0 and "scaled to [0, 1]" in caplog.text
+    assert made.expected.score == 1.0 and (made.model.predict(pixels, verbose=0).argmax(1) == labels).all()
+    assert taking_pixels(made.model, (pixels, labels), None) is made.model, "it scales pixels itself now"

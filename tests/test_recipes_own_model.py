@@ -8,12 +8,13 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 import tfopt
+from tfopt.compress._input_scale import find_scale, flat, scaled, scales_itself
+from tfopt.compress._pixel_scales import SCALES, Fitness, best_scale
 from tfopt.recipes import own_model, starting
 from tfopt.recipes.classifier import Classifier
-from tfopt.recipes.input_scale import find_scale, flat, scaled, scales_itself
 from tfopt.recipes.lr_find import second_stage
-from tfopt.recipes.pixel_scales import SCALES
 from tfopt.recipes.progress import ConsoleProgress
+from tfopt.recipes.scale_fitness import fitness
 from tfopt.recipes.session import Session
 from tfopt.recipes.stages import linear_head
 from tfopt.tasks import Classification, MultiLabel, Regression
@@ -129,6 +130,21 @@ def test_the_best_scale_is_found_and_a_given_one_taken():
     assert len(tried) == len(SCALES)
     assert find_scale(model, score, "imagenet")[0] == "imagenet"
     assert find_scale(network(first=[L.Rescaling(1.0)]), score)[1].keys() == {"pixels"}
+
+
+def test_of_equally_right_scales_the_one_that_is_not_too_sure_is_taken():
+    """A model trained on [0, 1] was taken for one of [0, 255] where all its answers are right on both."""
+    other = {"signed": Fitness(0.5, 0.2, 0.1)}
+    assert best_scale({"pixels": Fitness(1.0, 1e-7, 0.1), "unit": Fitness(1.0, 0.04, 0.1), **other}) == "unit"
+    sure = {"pixels": Fitness(0.92, 1.3, 0.05), "unit": Fitness(0.9, 0.3, 0.05), **other}
+    assert best_scale(sure) == "unit", "its mistakes on [0, 255] cost more than their number says"
+    assert best_scale({"pixels": Fitness(0.92, 0.3, 0.05), "unit": Fitness(0.9, 0.6, 0.05)}) == "pixels"
+    assert best_scale({"pixels": Fitness(0.95), "unit": Fitness(0.94)}) == "pixels"
+    labels, outputs = np.array([0, 1, 1, 0]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
+    found = fitness(Classification("ab"), labels, outputs)
+    assert found.log_loss == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean()) and found.error > 0.2
+    assert fitness(Classification("ab"), labels, outputs * np.nan).score == -np.inf
+    assert fitness(Regression(["x"], [0.0], [1.0]), labels[:, None], labels[:, None] * 1.0).error == 0
 
 
 def test_a_model_near_chance_is_refused_before_anything_trains(tmp_path):
@@ -357,7 +373,7 @@ def test_a_weak_model_of_many_classes_is_above_chance_and_a_constant_one_is_not(
 
     model = own_model.load(opened.config.model)
     monkeypatch.setattr(keras.Model, "predict", answers(8))
-    assert own_model.trained_scale(model, opened) == "pixels"
+    assert own_model.trained_scale(model, opened) == "unit", "of equal ones"
     monkeypatch.setattr(keras.Model, "predict", answers(1))
     with pytest.raises(ValueError, match="balanced accuracy on 70 validation images"):
         own_model.trained_scale(model, opened)

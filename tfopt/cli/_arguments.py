@@ -8,8 +8,8 @@ from collections.abc import Collection
 from typing import Any
 
 from tfopt._checks import check_number, interval
+from tfopt.compress._pixel_scales import SCALES
 from tfopt.recipes.options import GROUPS, alternatives, check_option, expected, meaning
-from tfopt.recipes.pixel_scales import SCALES
 
 DATA_HELP = (
     "a folder (class/*.jpg, or train/ and test/ with classes below), a .csv, .tsv or .parquet file, "

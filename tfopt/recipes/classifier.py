@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from tfopt._checks import check_choice
-from tfopt.recipes.pixel_scales import SCALES
+from tfopt.compress._pixel_scales import SCALES
 from tfopt.recipes.stored_task import damage_of, stored_task
 from tfopt.tasks import Classification, MultiLabel, Task
 
@@ -22,8 +22,8 @@ class Classifier:
         path: A `.keras`, `.h5` or `.tflite` file.
         class_names: Names of the outputs; None takes those that the file holds.
         threads: Threads of the interpreter of a `.tflite` file.
-        input_scale: Of the pixels that a Keras model was trained on, one of `pixel_scales.SCALES`; "auto" is
-            [0, 255] for files of tfopt and models that scale pixels themselves, else open.
+        input_scale: Of the pixels that a Keras model was trained on, one of `SCALES`; "auto" is [0, 255] for
+            files of tfopt and models that scale pixels themselves, else open.
 
     Attributes:
         model: The `keras.Model` or `TFLiteModel`.
@@ -178,7 +178,7 @@ def _possible_scales(model: Any, stored: Task | None) -> tuple[str, ...]:
     """The scales of pixels that a model may want: files that say what their outputs mean take [0, 255]."""
     if stored is not None or not hasattr(model, "layers"):
         return ("pixels",)
-    from tfopt.recipes.input_scale import scales_itself
+    from tfopt.compress._input_scale import scales_itself
 
     return ("pixels",) if scales_itself(model) else tuple(SCALES)
 

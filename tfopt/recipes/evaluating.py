@@ -16,6 +16,7 @@ import numpy as np
 from tfopt import _checks
 from tfopt._surroundings import visible_cpus
 from tfopt._table import Printable
+from tfopt.compress._pixel_scales import MEANINGS, best_scale
 from tfopt.data.dataset import ImageDataset
 from tfopt.data.decode import resize, three_channels
 from tfopt.data.layout import split_of
@@ -24,7 +25,7 @@ from tfopt.data.random_access import Files, RandomAccess, random_access_of
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.data_options import SPLITS, several_columns
 from tfopt.recipes.evaluation_tables import tables
-from tfopt.recipes.pixel_scales import MEANINGS
+from tfopt.recipes.scale_fitness import fitness
 from tfopt.tasks import Classification, Task
 
 _logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ def _best_scale(task: Task, truth: np.ndarray, outputs: dict[str, list[np.ndarra
     """The measures with the scale of pixels that fits best; it is told if there was a choice."""
     measure, _, _ = task.chance(truth)
     found = {scale: task.measures(truth, np.concatenate(parts)) for scale, parts in outputs.items()}
-    best = max(found, key=lambda scale: np.nan_to_num(found[scale][measure], nan=-np.inf))
+    best = best_scale({name: fitness(task, truth, np.concatenate(parts)) for name, parts in outputs.items()})
     if len(found) > 1:
         tried = ", ".join(f"{MEANINGS[scale]} {each[measure]:.3f}" for scale, each in found.items())
         text = "The model has no preprocessing inside; pixels were scaled to %s for it (%s: %s)."

@@ -12,8 +12,9 @@ from tfopt._checks import message
 from tfopt._keras_internals import nodes
 from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._graph import Graph
-from tfopt.recipes.input_scale import find_scale, flat, scaled
-from tfopt.recipes.pixel_scales import MEANINGS
+from tfopt.compress._input_scale import find_scale, flat, scaled
+from tfopt.compress._pixel_scales import MEANINGS, Fitness
+from tfopt.recipes.scale_fitness import fitness
 from tfopt.recipes.session import Session
 from tfopt.recipes.stages.linear_head import ADVICE, find_head, probe_score
 
@@ -41,7 +42,7 @@ def adapted(model: keras.Model, session: Session, scale: str) -> keras.Model:
     Args:
         model: A copy of the model, which gives its layers to the new one.
         session: Of the data.
-        scale: Of the pixels that it takes, one of `input_scale.SCALES`.
+        scale: Of the pixels that it takes, one of `compress._pixel_scales.SCALES`.
 
     Raises:
         ValueError: If its outputs do not fit the data.
@@ -66,9 +67,8 @@ def trained_scale(model: keras.Model, session: Session) -> str:
     measure, chance, perfect = task.chance(labels)
     words = measure.replace("_", " ")
 
-    def score(candidate: keras.Model) -> float:
-        found = task.measures(labels, candidate.predict(images, verbose=0))[measure]
-        return found if np.isfinite(found) else -np.inf
+    def score(candidate: keras.Model) -> Fitness:
+        return fitness(task, labels, candidate.predict(images, verbose=0))
 
     scale, scores = find_scale(adapted(model, session, "pixels"), score, session.config.input_scale)
     tell_scale(session, scale, scores, words)

@@ -11,7 +11,9 @@ import numpy as np
 
 from tfopt import _tflite_internals
 from tfopt.compress._data import pairs
+from tfopt.compress._input_scale import find_scale, scaled, scales_itself
 from tfopt.compress._interpreter import opened
+from tfopt.compress._pixel_scales import MEANINGS
 from tfopt.compress._score import Metric, score
 from tfopt.compress.exporting import export
 from tfopt.compress.tflite_model import TFLiteModel
@@ -96,6 +98,31 @@ def judges(model: keras.Model, data: Any, other: Any, metric: Metric | None) -> 
     third = np.arange(count) % 3 == 2
     choosing, judging = (Judge(model, _rows(inputs, labels, rows), metric) for rows in (~third, third))
     return choosing, judging
+
+
+def taking_pixels(model: keras.Model, data: Any, metric: Metric | None) -> keras.Model:
+    """The model itself, or with the scale in front with which it scores best on pixels in [0, 255]."""
+    shape = getattr(model, "input_shape", None)
+    is_for_images = isinstance(shape, tuple) and len(shape) == 4 and shape[-1] == 3
+    if not is_for_images or scales_itself(model):
+        return model
+    inputs, labels = _whole(data)
+    images = np.asarray(keras.tree.flatten(inputs)[0])
+    whole = images.dtype.kind in "ui" or bool((images == np.rint(images)).all())
+    if labels is None or not whole or images.min() < 0 or not 1 < images.max() <= 255:
+        return model
+
+    def scored(candidate: keras.Model) -> float:
+        outputs = keras.tree.flatten(candidate.predict(images, verbose=0))
+        found = score(labels, [np.asarray(y) for y in outputs], metric)
+        return found if np.isfinite(found) else -np.inf
+
+    scale, scores = find_scale(model, scored)
+    tried = ", ".join(f"{MEANINGS[name]} {value:.3f}" for name, value in scores.items())
+    if scale != "pixels":
+        text = "The model has no preprocessing inside; pixels are scaled to %s in front of it (score: %s)."
+        _logger.warning(text, MEANINGS[scale], tried)
+    return scaled(model, scale)
 
 
 def arena(file: TFLiteModel) -> int:

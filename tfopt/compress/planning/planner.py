@@ -12,7 +12,7 @@ from tfopt._checks import check_instance
 from tfopt.compress._kernels import choose
 from tfopt.compress._score import Metric
 from tfopt.compress.planning.budget import Budget
-from tfopt.compress.planning.measuring import PRECISIONS, Judge, Measurement, judges
+from tfopt.compress.planning.measuring import PRECISIONS, Judge, Measurement, judges, taking_pixels
 from tfopt.compress.pruning.masks import magnitude_mask
 from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
 from tfopt.compress.slimming import slim
@@ -30,7 +30,7 @@ class Plan:
     """What `carry_out` will do.
 
     Attributes:
-        model: The float model.
+        model: The float model; with the scale of its pixels in front, if that had to be found.
         budget: The limits.
         keep: Share of the channels that stays.
         sparsities: Share of zeros of each kernel that is pruned, by name.
@@ -77,6 +77,9 @@ def plan(
     against its zeros. Of what keeps the limits, the file with the best score without training is chosen;
     where only `drop` is limited, the smallest file within it.
 
+    A model without preprocessing inside whose data are pixels in [0, 255] is tried on [0, 255], [0, 1],
+    [-1, 1] and ImageNet's mean and deviation; the best scale is told, and becomes part of the model.
+
     Args:
         model: A built Functional or Sequential model.
         data: Some hundred samples, batched, to choose candidates by: (inputs, labels), or inputs alone.
@@ -103,6 +106,7 @@ def plan(
     """
     check_instance("model", model, keras.Model)
     check_instance("budget", budget, Budget)
+    model = taking_pixels(model, data, metric)
     chooser, verdict = judges(model, data, judge, metric)
     if not chooser.labeled:
         _logger.warning("The data has no labels: agreement with the float model stands for accuracy.")

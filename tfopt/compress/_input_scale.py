@@ -6,7 +6,7 @@ import keras
 
 from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._graph import Graph
-from tfopt.recipes.pixel_scales import SCALES
+from tfopt.compress._pixel_scales import SCALES, Fitness, best_scale
 
 # Layers that may stand in front of the preprocessing without being it, by the names of their classes.
 _NEUTRAL = ("InputLayer", "Identity", "Resizing", "CenterCrop", "ZeroPadding2D", "Random", "Dropout")
@@ -67,7 +67,7 @@ def flat(model: keras.Model) -> keras.Model:
 
 def find_scale(
     model: keras.Model,
-    score: Callable[[keras.Model], float],
+    score: Callable[[keras.Model], float | Fitness],
     given: str = "auto",
 ) -> tuple[str, dict[str, float]]:
     """(scale, score of each scale that was tried) of a model's inputs.
@@ -77,10 +77,11 @@ def find_scale(
     Args:
         model: The model.
         score: How good a model is that takes pixels in [0, 255]; larger is better.
-        given: One of `SCALES`, which is then taken, or "auto": the first of those with the best score.
+        given: One of `SCALES`, which is then taken, or "auto": see `best_scale`.
     """
-    if given != "auto":
-        return given, {given: score(scaled(model, given))}
-    tried = ("pixels",) if scales_itself(model) else tuple(SCALES)
-    scores = {scale: score(scaled(model, scale)) for scale in tried}
-    return max(scores, key=lambda scale: scores[scale]), scores
+    tried = (given,) if given != "auto" else ("pixels",) if scales_itself(model) else tuple(SCALES)
+    found = {}
+    for scale in tried:
+        value = score(scaled(model, scale))
+        found[scale] = value if isinstance(value, Fitness) else Fitness(value)
+    return best_scale(found), {scale: fitness.score for scale, fitness in found.items()}
