@@ -19,6 +19,8 @@ X, Y = RNG.normal(size=(32, 5)).astype("float32"), RNG.normal(size=(32, 2)).asty
 MAKERS = {
     "Lookahead": lambda: to.Lookahead(to.SGD(0.05), sync_period=2),
     "ScheduleFreeSGD": lambda: to.ScheduleFreeSGD(0.05),
+    "use_ema": lambda: to.SGD(0.05, use_ema=True),
+    "Prodigy": lambda: to.Prodigy(),
 }
 
 
@@ -63,11 +65,37 @@ def renew_statistics(model, folder):
     reestimate(model, tf.data.Dataset.from_tensor_slices((X, Y)).batch(8))
 
 
+def evaluate_with(model, *callbacks):
+    model.evaluate(X, Y, batch_size=32, callbacks=list(callbacks), verbose=0)
+
+
+def evaluate_with_the_average(model, folder):
+    averaging = C.WeightAveraging("ema", keep=False)
+    rate = float(model.optimizer.learning_rate)
+    model.optimizer.learning_rate = 0.0
+    variables = _snapshot.variables_of(model, metrics=False)
+    values = _snapshot.read_variables(variables, model.distribute_strategy)
+    model.fit(X, Y, batch_size=32, validation_data=(X, Y), callbacks=[averaging], verbose=0)
+    evaluate_with(model, averaging)
+    with C.averaged(model):
+        model.save(folder / "average.keras")
+    _snapshot.write_variables(variables, values, model.distribute_strategy)
+    model.optimizer.learning_rate = rate
+
+
+def swap_with_keras(model, folder):
+    swap = keras.callbacks.SwapEMAWeights()
+    for _ in range(2):
+        evaluate_with(model, swap)
+
+
 MEANWHILE = [find_a_rate, go_back, restore_twice, resume_what_has_ended, renew_statistics]
+MEANWHILE += [evaluate_with_the_average]
 
 
-CASES = [(name, each) for name in MAKERS for each in MEANWHILE]
-QUICK = [("Lookahead", restore_twice), ("ScheduleFreeSGD", find_a_rate)]
+CASES = [(name, each) for name in MAKERS for each in MEANWHILE] + [("use_ema", swap_with_keras)]
+CASES.remove(("use_ema", go_back))  # Keras ends every `fit` with the average in the model
+QUICK = [("Lookahead", restore_twice), ("ScheduleFreeSGD", find_a_rate), ("use_ema", swap_with_keras)]
 
 
 @pytest.mark.parametrize(
@@ -79,19 +107,45 @@ def test_state_stays_and_weights_set_afterwards_are_noticed(name, meanwhile, tmp
     trained = loop(model)
     state = [variable.numpy() for variable in model.optimizer.variables]
     meanwhile(model, tmp_path)
-    assert_equal([variable.numpy() for variable in model.optimizer.variables], state)
-    assert_equal([v.numpy() for v in model.trainable_variables], trained_of(model, trained))
+    check = assert_close if meanwhile is swap_with_keras else assert_equal  # which swaps by sums
+    check([variable.numpy() for variable in model.optimizer.variables], state)
+    check([v.numpy() for v in model.trainable_variables], trained_of(model, trained))
     start = network(name, seed=7).get_weights()
     model.set_weights(start)
-    assert_close(loop(model), loop(network(name, seed=7)))
+    for variable, followers in zip(
+        model.trainable_variables, model.optimizer._followers._states, strict=True
+    ):
+        for follower, first in followers:
+            np.testing.assert_array_equal(follower.numpy(), first(variable.numpy()))
+    if name in ("Lookahead", "ScheduleFreeSGD"):  # the others have moments, which stay
+        assert_close(loop(model), loop(network(name, seed=7)))
 
 
 def trained_of(model, weights):
     return [w for w, v in zip(weights, model.weights, strict=True) if v.trainable]
 
 
+def test_weights_swapped_by_keras_are_the_average_of_use_ema():
+    def run(optimizer):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
+        model.compile(optimizer, "mse", jit_compile=False)
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        options = {"validation_data": (X, Y), "shuffle": False, "batch_size": 8, "verbose": 0}
+        losses = model.fit(X, Y, epochs=3, callbacks=[swap], **options).history["val_loss"]
+        return losses, model.get_weights()
+
+    options = {"use_ema": True, "ema_momentum": 0.5}
+    (losses, weights), (expected, kept) = (
+        run(to.SGD(0.05, **options)),
+        run(keras.optimizers.SGD(0.05, **options)),
+    )
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert_close(weights, kept)
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", ["Lookahead", "ScheduleFreeSGD"])
 def test_sharpness_aware_steps_in_eager_mode_equal_those_in_a_graph(name):
     models = [network(name) for _ in range(2)]
     for eager, model in enumerate(models):

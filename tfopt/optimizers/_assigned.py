@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -172,11 +173,24 @@ def unobserved() -> Iterator[None]:
 def _assign(variable: Any, observers: Any, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     call = functools.partial(plain, *args, **kwargs)
     in_replica = tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
-    if _unobserved or not tf.executing_eagerly() or in_replica:
+    if _unobserved or not tf.executing_eagerly() or in_replica or _swapped_by_keras():
         return call()
     for observer in list(observers):
         call = functools.partial(observer.assign, variable, call)
     return call()
+
+
+def _swapped_by_keras() -> bool:
+    """Whether `SwapEMAWeights` assigns: it exchanges weights and average by sums, and back later.
+
+    The average must not start anew at a sum. Keras gives no other sign of it than who calls.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), keras.callbacks.SwapEMAWeights):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _resource(variable: Any) -> Any:
