@@ -189,6 +189,21 @@ def test_pattern_becomes_integer_kernels_within_one_bit(pattern, tmp_path):
     np.testing.assert_array_equal(model(images).numpy(), before)  # the original is not touched
 
 
+def test_channels_that_the_range_of_an_output_erases_are_named(tmp_path, caplog):
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, boxes_and_scores(inputs))
+    images = RNG.normal(size=(32, *SHAPE)).astype("float32")
+    export(quantize_aware(model, data=images), tmp_path / "m.tflite", "int8", images)
+    # The file agrees with the clone, which has lost them too.
+    assert "without rounding of activations" in caplog.text and "channel 4, 5, 6" in caplog.text
+    assert "give each its own output, `keras.Model(inputs, {'a': a, 'b': b})`" in caplog.text
+    caplog.clear()
+    *_, joined, _ = model.layers
+    apart = keras.Model(inputs, dict(zip("ab", joined.input)))
+    export(quantize_aware(apart, data=images), tmp_path / "m.tflite", "int8", images)
+    assert not caplog.text
+
+
 def test_dead_channels_and_zero_gammas_keep_their_bias_in_the_file(tmp_path):
     inputs = keras.Input(SHAPE)
     x = L.BatchNormalization(name="norm")(L.Conv2D(8, 1)(inputs))
@@ -394,6 +409,20 @@ def test_subclassed_models_are_traced_and_others_refused_with_the_way_out():
     inputs = keras.Input((6,))
     wrapped = quantize_aware(keras.Model(inputs, other(inputs)), data=x)
     np.testing.assert_allclose(other(x), wrapped(x), atol=0.05)
+
+
+def test_every_tool_names_the_way_over_from_keras_2():
+    tf_keras = pytest.importorskip("tf_keras")
+    old = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=(3,))])
+    data = RNG.normal(size=(8, 3))
+    for tool, *others in (
+        (quantize_aware,),
+        (tfopt.compress.slim, 0.5),
+        (tfopt.compress.equalize, data),
+        (tfopt.compress.sensitivity, data),
+    ):
+        with pytest.raises(TypeError, match=r"tfopt\.compress\.from_tf_keras\(model\)"):
+            tool(old, *others)
 
 
 def test_what_is_quantized_already_is_refused():

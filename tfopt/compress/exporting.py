@@ -26,7 +26,7 @@ from tfopt.compress._representative import first_inputs, samples
 from tfopt.compress._targets import check_operations, check_options
 from tfopt.compress.equalization.unevenness import evened
 from tfopt.compress.inspection import Inspection
-from tfopt.compress.quantization.layers import FakeQuantize
+from tfopt.compress.quantization.layers import FakeQuantize, unrounded
 from tfopt.compress.tflite_model import TFLiteModel
 
 QUANTIZATIONS = (None, "dynamic", "float16", "int8", "int16x8")
@@ -34,6 +34,10 @@ TYPES = ("uint8", "int8", "float32")
 CALIBRATION_SAMPLES = 100
 CHECKED_SAMPLES = 16
 LARGEST_WEIGHT = {"float16": 65504.0, "dynamic": 1e7, "int8": 1e7, "int16x8": 1e7}
+SPLIT = (
+    "Quantities of very different size share one scale in this output: give each its own output, "
+    "`keras.Model(inputs, {'a': a, 'b': b})`, without the layer that joins them."
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -254,7 +258,10 @@ def _verify(
     left = contents.float_operations if quantization in ("int8", "int16x8") else {}
     if left:
         _logger.warning("%s computes in float: %s", file.path.name, left)
-    found = agreements(model.outputs, expected, received, quantization, contents.output_steps)
+    steps = contents.output_steps
+    if _ranges(model.model):
+        _warn_of_shared_scales(file, model, inputs, expected, steps)
+    found = agreements(model.outputs, expected, received, quantization, steps)
     for output in found:
         _logger.info("%s, %r agrees with the model to %.1f dB", file.path.name, output.name, output.decibels)
     bad = [output for output in found if not output.is_good]
@@ -266,13 +273,26 @@ def _verify(
         raise ValueError(f"{text}, so it was not written.")
     advice = "Measure it with `compare`; `quantize_aware` training may help."
     if quantization == "int8" and any(output.shares_a_scale for output in bad):
-        advice = (
-            "Quantities of very different size share one scale in this output: give each its own output, "
-            "`keras.Model(inputs, {'a': a, 'b': b})`, without the layer that joins them."
-        )
+        advice = SPLIT
     elif _ranges(model.model):
         advice = (
             "Train longer, leave layers in float with `skip=`, or give `representative_data` to check with."
         )
     _logger.warning("%s. %s", text, advice)
     return contents
+
+
+def _warn_of_shared_scales(
+    file: TFLiteModel,
+    model: Portable,
+    inputs: list[np.ndarray],
+    expected: list[np.ndarray],
+    steps: Sequence[float],
+) -> None:
+    """Names channels that the rounding of a quantized model has erased: there the file agrees with it."""
+    with unrounded():
+        exact = _expected(model, inputs, batch_size=1)
+    lost = [out for out in agreements(model.outputs, exact, expected, "int8", steps) if out.shares_a_scale]
+    if lost:
+        text = "; ".join(output.sentence() for output in lost)
+        _logger.warning("%s: without rounding of activations, %s. %s", file.path.name, text, SPLIT)

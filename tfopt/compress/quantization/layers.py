@@ -20,6 +20,7 @@ from tfopt._checks import check_instance, check_number
 _NARROWEST_CHANNEL = 2.0**-12  # of the largest weight
 _LEAST_OF_BIAS = 2.0**-18
 _calibrating: ContextVar[bool] = ContextVar("calibrating", default=False)
+_unrounded: ContextVar[bool] = ContextVar("unrounded", default=False)
 _NARROWEST = 1e-3  # XNNPACK refuses ratios of scales above 256, which a dead activation would give
 
 
@@ -106,7 +107,7 @@ class FakeQuantize(keras.layers.Layer):
                 self._follow(inputs)
             if self.watch:
                 self._note(inputs)
-        if training and not self.in_training:
+        if (training and not self.in_training) or _unrounded.get():
             return inputs
         return tf.quantization.fake_quant_with_min_max_vars(
             inputs, tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
@@ -153,6 +154,16 @@ def calibrating() -> Iterator[None]:
         yield
     finally:
         _calibrating.reset(token)
+
+
+@contextlib.contextmanager
+def unrounded() -> Iterator[None]:
+    """Activations are not rounded in eager calls inside; compiled functions keep their rounding."""
+    token = _unrounded.set(True)
+    try:
+        yield
+    finally:
+        _unrounded.reset(token)
 
 
 def is_calibrating() -> bool:
