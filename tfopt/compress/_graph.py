@@ -12,8 +12,8 @@ from typing import Any, final
 
 import keras
 
-from tfopt._checks import check_instance
 from tfopt._keras_internals import functional, nodes
+from tfopt.compress._ports import check_model
 
 
 @final
@@ -60,7 +60,7 @@ class Graph:
     """
 
     def __init__(self, model: keras.Model, opener: Opener | None = None) -> None:
-        check_instance("model", model, keras.Model)
+        check_model(model)
         self.model = functional(model)
         self.calls: list[Call] = []
         self._opener = opener

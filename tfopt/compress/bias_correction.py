@@ -15,6 +15,7 @@ from tfopt._checks import check_instance, message
 from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._data import pairs
 from tfopt.compress._graph import Graph
+from tfopt.compress._ports import check_model
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.quantization.opening import Opener, as_functional
 
@@ -58,7 +59,7 @@ def correct_biases(quantized: keras.Model, model: keras.Model, data: Any) -> Non
         Nagel et al.: Data-Free Quantization Through Weight Equalization and Bias Correction. arXiv:1906.04721
     """
     check_instance("quantized", quantized, keras.Model)
-    check_instance("model", model, keras.Model)
+    check_model(model)
     ranges = [layer for layer in quantized.layers if isinstance(layer, FakeQuantize)]
     if not ranges or not all(layer.calibrated for layer in ranges):
         fix = "Call `quantize_aware(model, data=...)`, or fit the clone first."

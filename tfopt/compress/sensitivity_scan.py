@@ -11,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-from tfopt._checks import check_instance, check_number
+from tfopt._checks import check_number
 from tfopt._optional import require
 from tfopt._table import Printable
 from tfopt.compress._called import Called, rounded
 from tfopt.compress._data import pairs
 from tfopt.compress._kernels import Kernel, choose
+from tfopt.compress._ports import check_model
 from tfopt.compress._score import Metric, score
 from tfopt.compress.pruning.masks import magnitude_mask
 from tfopt.compress.pruning.schedules import check_sparsity
@@ -156,7 +157,7 @@ def sensitivity(
         >>> pruning = tfopt.compress.Pruning(0.8, exclude=scan.exclude(0.8))
         >>> quantized = tfopt.compress.quantize_aware(model, skip=scan.skip())
     """
-    check_instance("model", model, keras.Model)
+    check_model(model)
     for value in sparsities:
         check_number("sparsities", check_sparsity("sparsities", value), minimum=0.0, open_minimum=True)
     elements = list(pairs(data))

@@ -5,11 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfopt._checks import check_instance
 from tfopt.compress._clone import in_float32
 from tfopt.compress._folding import folded
 from tfopt.compress._graph import Graph
 from tfopt.compress._kernels import refuse_keras_quantized
+from tfopt.compress._ports import check_model
 from tfopt.compress.equalization.absorption import absorb_biases
 from tfopt.compress.equalization.measuring import Ranges, estimated, measured
 from tfopt.compress.equalization.units import DEPTHWISE, READERS, Units, layers_of, spread
@@ -61,7 +61,7 @@ def equalize(model: keras.Model, data: Any = None) -> keras.Model:
         Nagel et al.: Data-Free Quantization Through Weight Equalization and Bias Correction. arXiv:1906.04721
         Xiao et al.: SmoothQuant. arXiv:2211.10438
     """
-    check_instance("model", model, keras.Model)
+    check_model(model)
     refuse_keras_quantized(model, "equalized")
     copy = folded(in_float32(model))
     graph = Graph(copy)

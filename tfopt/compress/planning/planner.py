@@ -10,6 +10,7 @@ import numpy as np
 
 from tfopt._checks import check_instance
 from tfopt.compress._kernels import choose
+from tfopt.compress._ports import check_model
 from tfopt.compress._score import Metric
 from tfopt.compress.planning.budget import Budget
 from tfopt.compress.planning.measuring import PRECISIONS, Judge, Measurement, judges, taking_pixels
@@ -104,7 +105,7 @@ def plan(
         Yang et al.: NetAdapt. arXiv:1804.03230
         Everett: Generalized Lagrange multiplier method. Operations Research, 1963.
     """
-    check_instance("model", model, keras.Model)
+    check_model(model)
     check_instance("budget", budget, Budget)
     model = taking_pixels(model, data, metric)
     chooser, verdict = judges(model, data, judge, metric)

@@ -11,6 +11,7 @@ import numpy as np
 from tfopt._checks import check_choice, check_instance, message
 from tfopt.compress._graph import Call, Graph
 from tfopt.compress._kernels import refuse_keras_quantized
+from tfopt.compress._ports import check_model
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.quantization import rules
 from tfopt.compress.quantization.inputs import InputRange, calibrate, named_ranges
@@ -93,7 +94,7 @@ def quantize_aware(
     check_instance("freeze_batch_norm", freeze_batch_norm, bool)
     check_choice("preserve", preserve, PRESERVE)
     scheme = dict(scheme or {})
-    refuse_keras_quantized(check_instance("model", model, keras.Model), "quantized")
+    refuse_keras_quantized(check_model(model), "quantized")
     source = as_functional(model)
     if preserve is None and freeze_batch_norm and not (skip or scheme):
         source = _evened(source, data)

@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfopt._checks import check_choice, check_instance, check_number, message
+from tfopt._checks import check_choice, check_number, message
 from tfopt.compress._data import pairs
 from tfopt.compress._graph import Graph
 from tfopt.compress._kernels import refuse_keras_quantized
+from tfopt.compress._ports import check_model
 from tfopt.compress.slimming import scores
 from tfopt.compress.slimming.channels import Channels
 from tfopt.compress.slimming.cost import cost
@@ -88,7 +89,7 @@ def slim(
     name, budget = _budget(budgets)
     check_choice("criterion", criterion, ("bn_scale", "l2", "taylor"))
     check_choice("scope", scope, ("layer", "global"))
-    check_instance("model", model, keras.Model)
+    check_model(model)
     refuse_keras_quantized(model, "slimmed")
     graph = Graph(model)
     channels = Channels(graph, exclude)
