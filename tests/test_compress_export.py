@@ -681,6 +681,19 @@ def test_exponential_units_have_integer_kernels_and_a_scale_that_fits(tmp_path, 
     x = L.Dense(16, activation="selu")(inputs)
     x = L.ELU(0.7)(L.Dense(16, activation="elu")(x))
     model = keras.Model(inputs, L.Dense(3)(x))
+    check_exponential(model, quantization, tmp_path)
+
+
+@pytest.mark.parametrize("function", ["celu", "softplus", "mish"])
+def test_other_functions_with_an_exponential_keep_what_matters(tmp_path, function):
+    inputs = keras.Input((12,))
+    x = L.Dense(16, activation=function)(inputs)
+    if hasattr(keras.ops, function):
+        x = getattr(keras.ops, function)(L.Dense(16)(x))  # an operation, not a layer
+    check_exponential(keras.Model(inputs, L.Dense(3)(x)), "int8", tmp_path)
+
+
+def check_exponential(model, quantization, tmp_path):
     for weight in model.weights:
         weight.assign(weight * 1.5 + 0.2)  # inputs of the exponential up to 6
     data = 1.5 * RNG.normal(size=(64, 12)).astype("float32")

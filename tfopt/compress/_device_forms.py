@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt._keras_internals import every_layer, nodes
-from tfopt.compress._device_activations import integer_activation
+from tfopt.compress._device_activations import integer_activation, integer_operation
 from tfopt.compress._device_normalization import integer_form
 from tfopt.compress._device_pooling import flat_pooling
 
@@ -37,7 +37,7 @@ def device_forms(
     - Nearest upsampling is RESIZE_NEAREST_NEIGHBOR, which microcontrollers have, and not TILE.
     - Layer and group normalization have no operation that lacks integer kernels.
     - Pooling over three dimensions, which TFLite lacks, is pooling over two, twice.
-    - ELU and SELU are operations that have integer kernels (with `integers`).
+    - ELU, SELU, CELU, softplus and mish are operations that int8 computes well (with `integers`).
     - LSTM is one UNIDIRECTIONAL_SEQUENCE_LSTM operation (with `fuse`), which has integer kernels.
     - Other loops over time are unrolled (with `unroll`): ranges cannot be measured inside a loop.
 
@@ -45,7 +45,7 @@ def device_forms(
         model: A built Keras model.
         fuse: Whether LSTM layers become one operation.
         unroll: Whether recurrent layers that are not fused are unrolled.
-        integers: Whether ranges of activations are measured, in which ELU and SELU must not stay.
+        integers: Whether ranges of activations are measured, which those with an exponential make too wide.
         rescale: Whether what an LSTM returns gets its own scale, needed in int8 where outputs are joined.
     """
     rescale = rescale and _joins(model)
@@ -58,7 +58,7 @@ def device_forms(
             other = integer_form(layer) or flat_pooling(layer)
             if other is not None:
                 stack.enter_context(_call(layer, other))
-            activation = integer_activation(layer) if integers else None
+            activation = integer_activation(layer) if integers and not isinstance(layer, L.RNN) else None
             if activation is not None:
                 name, function = activation
                 stack.enter_context((_call if name == "call" else _activation)(layer, function))
@@ -66,7 +66,18 @@ def device_forms(
                 stack.enter_context(_attribute(layer, "unroll", True))
             if fuse and is_fusible(layer):
                 stack.enter_context(_call(layer, _fused(layer, rescale)))
+        for operation in _operations(model) if integers else ():
+            form = integer_operation(operation)
+            if form is not None:
+                stack.enter_context(_call(operation, form))
         yield
+
+
+def _operations(model: keras.Model) -> list[Any]:
+    """What Functional models, nested ones too, call beside layers."""
+    models = [layer for layer in every_layer(model) if isinstance(layer, keras.Model)]
+    called = {id(node.operation): node.operation for each in models for node in nodes(each)}
+    return [operation for operation in called.values() if not isinstance(operation, keras.Layer)]
 
 
 def recurrent_layers(model: keras.Model) -> list[keras.Layer]:

@@ -106,6 +106,7 @@ _COMPOSED: dict[Any, Callable[[Any, str, Ranged], Any]] = {
     A.silu: _silu,
     A.hard_sigmoid: _hard_sigmoid,
     A.elu: elu,
+    A.celu: elu,
     A.selu: _selu,
     A.softplus: _softplus,
     A.mish: _mish,
