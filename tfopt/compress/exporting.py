@@ -11,8 +11,7 @@ import keras
 import numpy as np
 
 from tfopt._checks import check_choice, check_integer, message
-from tfopt._keras_internals import every_layer, nodes
-from tfopt.compress._agreement import agreements
+from tfopt._keras_internals import nodes
 from tfopt.compress._c_source import write_source
 from tfopt.compress._check_data import drawn, warn_of_scale
 from tfopt.compress._convert import Form, converted
@@ -24,9 +23,8 @@ from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
 from tfopt.compress._probe import CHILD
 from tfopt.compress._representative import first_inputs, samples
 from tfopt.compress._targets import check_operations, check_options
+from tfopt.compress._verification import expected_of, ranges_of, verify
 from tfopt.compress.equalization.unevenness import evened
-from tfopt.compress.inspection import Inspection
-from tfopt.compress.quantization.layers import FakeQuantize, unrounded
 from tfopt.compress.tflite_model import TFLiteModel
 
 QUANTIZATIONS = (None, "dynamic", "float16", "int8", "int16x8")
@@ -34,10 +32,6 @@ TYPES = ("uint8", "int8", "float32")
 CALIBRATION_SAMPLES = 100
 CHECKED_SAMPLES = 16
 LARGEST_WEIGHT = {"float16": 65504.0, "dynamic": 1e7, "int8": 1e7, "int16x8": 1e7}
-SPLIT = (
-    "Quantities of very different size share one scale in this output: give each its own output, "
-    "`keras.Model(inputs, {'a': a, 'b': b})`, without the layer that joins them."
-)
 _logger = logging.getLogger(__name__)
 
 
@@ -109,11 +103,11 @@ def export(
     _check_finite(model)
     portable = Portable(model)
     check_class_names(portable.outputs, class_names)
-    needs_ranges = quantization in ("int8", "int16x8") and not _ranges(model)
+    needs_ranges = quantization in ("int8", "int16x8") and not ranges_of(model)
     data = _data(portable, representative_data, needs_ranges)
     with device_forms(model, fuse=False):
         checked = [_spread(array) for array in data]
-        expected = _expected(portable, checked, batch_size)
+        expected = expected_of(portable, checked, batch_size)
     _check_magnitude(model, quantization)
     source = portable
     if needs_ranges and quantization == "int8":
@@ -128,7 +122,7 @@ def export(
         candidate.write_bytes(content)
         if class_names is not None:
             store_labels(candidate, portable.outputs, class_names)
-        contents = _verify(TFLiteModel(candidate), portable, checked, expected, quantization)
+        contents = verify(TFLiteModel(candidate), portable, checked, expected, quantization)
         check_operations(target, contents, path.name)
         os.replace(candidate, path)
     file = TFLiteModel(path)
@@ -156,13 +150,9 @@ def _form(
     return Form(quantization, input_type, output_type, batch_size, sparse)
 
 
-def _ranges(model: keras.Model) -> list[FakeQuantize]:
-    return [layer for layer in every_layer(model) if isinstance(layer, FakeQuantize)]
-
-
 def _check_quantized(model: keras.Model, quantization: str | None) -> None:
     refuse_keras_quantized(model, "exported")
-    ranges = _ranges(model)
+    ranges = ranges_of(model)
     if ranges and quantization != "int8":
         fix = "Export the model that was given to `quantize_aware` instead."
         raise ValueError(message("quantization", "'int8' for a quantize_aware model", quantization, fix))
@@ -226,73 +216,3 @@ def _spread(array: np.ndarray) -> np.ndarray:
     """Samples from all over the data: the first ones of sorted data are all alike."""
     rows = np.linspace(0, len(array) - 1, min(len(array), CHECKED_SAMPLES)).round().astype(int)
     return array[rows]
-
-
-def _expected(model: Portable, inputs: list[np.ndarray], batch_size: int | None) -> list[np.ndarray]:
-    """What the file has to give."""
-    try:
-        outputs = model.predict(inputs)
-    except (ValueError, TypeError):
-        if batch_size != 1:
-            raise
-        outputs = model.predict(inputs, batch=1)  # of a model that only takes single samples
-    if not all(np.isfinite(output).all() for output in outputs):
-        raise ValueError("The model computes NaN or infinity on the data: nothing was written.")
-    return outputs
-
-
-def _verify(
-    file: TFLiteModel,
-    model: Portable,
-    inputs: list[np.ndarray],
-    expected: list[np.ndarray],
-    quantization: str | None,
-) -> Inspection:
-    """Runs the file on a few inputs: refuses it if it fails, warns if it does not do what the model does.
-
-    Returns what the file contains.
-    """
-    received, contents = file.run(inputs), file.inspect()
-    if not all(np.isfinite(output).all() for output in received):
-        raise ValueError("The file computes NaN or infinity: it was not written.")
-    left = contents.float_operations if quantization in ("int8", "int16x8") else {}
-    if left:
-        _logger.warning("%s computes in float: %s", file.path.name, left)
-    steps = contents.output_steps
-    if _ranges(model.model):
-        _warn_of_shared_scales(file, model, inputs, expected, steps)
-    found = agreements(model.outputs, expected, received, quantization, steps)
-    for output in found:
-        _logger.info("%s, %r agrees with the model to %.1f dB", file.path.name, output.name, output.decibels)
-    bad = [output for output in found if not output.is_good]
-    if not bad:
-        return contents
-    text = f"{file.path.name}: " + "; ".join(output.sentence() for output in bad)
-    text += f", on {len(inputs[0])} inputs"
-    if quantization in (None, "float16"):
-        raise ValueError(f"{text}, so it was not written.")
-    advice = "Measure it with `compare`; `quantize_aware` training may help."
-    if quantization == "int8" and any(output.shares_a_scale for output in bad):
-        advice = SPLIT
-    elif _ranges(model.model):
-        advice = (
-            "Train longer, leave layers in float with `skip=`, or give `representative_data` to check with."
-        )
-    _logger.warning("%s. %s", text, advice)
-    return contents
-
-
-def _warn_of_shared_scales(
-    file: TFLiteModel,
-    model: Portable,
-    inputs: list[np.ndarray],
-    expected: list[np.ndarray],
-    steps: Sequence[float],
-) -> None:
-    """Names channels that the rounding of a quantized model has erased: there the file agrees with it."""
-    with unrounded():
-        exact = _expected(model, inputs, batch_size=1)
-    lost = [out for out in agreements(model.outputs, exact, expected, "int8", steps) if out.shares_a_scale]
-    if lost:
-        text = "; ".join(output.sentence() for output in lost)
-        _logger.warning("%s: without rounding of activations, %s. %s", file.path.name, text, SPLIT)
