@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.report import Embedding, Mistake, ModelRow, Report, Stage, embed, grad_cam, overlay, write
+from tfopt.report import (
+    Embedding,
+    LabelScore,
+    Mistake,
+    ModelRow,
+    Report,
+    Stage,
+    TargetScore,
+    embed,
+    grad_cam,
+    overlay,
+    write,
+)
 from tfopt.report.charts import Line, axis_scale, stage_chart
 from tfopt.report.confusion import most_confused
 from tfopt.report.images import picture, shrink
@@ -134,6 +146,37 @@ def test_text_from_outside_is_escaped(tmp_path):
     assert "<img src=x" not in text and "onerror=&quot;" in text
     Page(text)  # attributes stay closed
     assert Page(text).tags.count("img") == 4 + 2
+
+
+def test_labels_are_listed_the_worst_first(tmp_path):
+    labels = [
+        LabelScore("<cat>", 12, 0.91, 0.95, 0.8, 0.7, 0.75, 0.42),
+        LabelScore("dog", 9, 0.55, 0.6, 0.5, 0.4, 0.44, 0.31),
+        LabelScore("eel", 0, NAN, NAN, 0.0, 0.0, 0.0, 0.5),
+    ]
+    rows, names = [ModelRow("float"), ModelRow("int8 file")], ["<cat>", "dog", "eel"]
+    counts = {"test": [12, 9, 0]}
+    report = Report("Tags", names, "", rows, measures={"mAP": "73.0 %"}, labels=labels, class_counts=counts)
+    page = Page(write(tmp_path / "report.html", report).read_text())
+    text = " ".join(page.text)
+    assert "<cat>" in page.text and text.index("55.0") < text.index("91.0")
+    assert "mAP, int8 file" in page.text and "0.420" in page.text and "nan" not in text.split()
+    assert "3 labels; images with each, added up: 21 test." in page.text
+
+
+def test_numbers_are_shown_with_a_point_for_each_image_and_the_errors(tmp_path):
+    truth = np.linspace(-1, 5, 40)
+    target = TargetScore("angle", truth, truth + np.where(np.arange(40) % 2, 0.5, -0.3), 1.5)
+    rows = [ModelRow("float", result="mae 0.400"), ModelRow("int8 file", result="mae 0.401")]
+    report = Report("Angles", ["angle"], models=rows, targets=[target], measures={"Mae": "0.401"})
+    page = Page(write(tmp_path / "report.html", report).read_text())
+    assert page.tags.count("circle") == 40 and page.tags.count("rect") == 2
+    assert "0.4" in page.text and "accuracy" not in page.text and "mae 0.401" in page.text
+    for truth, answers in ((np.zeros(0), np.zeros(0)), (np.array([1.0]), np.array([NAN]))):
+        report = Report("E", ["x"], targets=[TargetScore("x", truth, answers)])
+        assert "could not be made" not in write(tmp_path / "empty.html", report).read_text()
+    with pytest.raises(ValueError, match="answers"):
+        TargetScore("x", np.zeros(2), np.zeros((2, 1)))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 31, 120])

@@ -36,7 +36,7 @@ def class_weights(
         present = numbers_of > 0
         balanced = numbers_of.sum() / (present.sum() * np.maximum(numbers_of, 1))
         return np.where(present, balanced, 1.0).astype("float32")
-    found = np.ones(task.outputs, "float32")
+    found: np.ndarray = np.ones(task.outputs, "float32")
     for key, weight in option.items():
         found[_number_of(key, list(task.names))] = _checked(key, weight)
     if not (found * np.asarray(counts)).any():
@@ -75,6 +75,6 @@ def _number_of(key: Any, names: list[str]) -> int:
 
 
 def _checked(key: Any, weight: Any) -> float:
-    if not isinstance(weight, numbers.Real) or isinstance(weight, bool) or not 0 <= weight < np.inf:
-        raise ValueError(message("class_weight", f"a number >= 0 for {key!r}", weight))
-    return float(weight)
+    if isinstance(weight, numbers.Real) and not isinstance(weight, bool) and 0 <= float(weight) < np.inf:
+        return float(weight)
+    raise ValueError(message("class_weight", f"a number >= 0 for {key!r}", weight))

@@ -22,7 +22,8 @@ from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.session import Session, image_counts
 from tfopt.recipes.stages import FineTuning, Slimming
 from tfopt.recipes.stages.better import RESULTS, verdict
-from tfopt.tasks import Classification
+from tfopt.recipes.task_scores import task_scores
+from tfopt.tasks import Classification, MultiLabel, Regression
 
 SAMPLES = 24
 FEWEST_EMBEDDED = 3  # images that a plot in two dimensions needs
@@ -74,7 +75,10 @@ def write_report(
         found = attempt(
             "Confusion", lambda: examination.answers(file.predict, test_batches(setting), classes), None
         )
-    measured: str = "" if one_class else attempt("Measures", lambda: measures_text(setting, file), "")
+    scored: dict[str, Any] = {}
+    if not one_class:
+        title_of_scores = "Labels" if setting.task.name == MultiLabel.name else "Numbers"
+        scored = attempt(title_of_scores, lambda: task_scores(setting, model, file), {})
     nothing: tuple[Any, Any] = (None, None)
     samples = attempt("Data", lambda: augmented_samples(setting), nothing)
     warnings = [coverage_text(setting.images), setting.leak_text, *comparison.warnings]
@@ -84,7 +88,8 @@ def write_report(
         title=title or f"Fine-tuning {model.name}",
         subtitle=f"{setting.counts_text.split('; ')[0]}, {datetime.datetime.now():%d %B %Y, %H:%M}",
         class_names=setting.images.class_names,
-        class_counts=setting.images.class_counts if one_class else {},
+        class_counts={} if setting.task.name == Regression.name else setting.images.class_counts,
+        **scored,
         balanced_counts=setting.balanced.class_counts["train"] if setting.config.balance else None,
         models=model_rows(comparison),
         stages=stages(records, setting),
@@ -96,24 +101,11 @@ def write_report(
         embedding=attempt("Map of the images", lambda: embedding(setting, model), None),
         options=options or setting.config.to_dict(),
         environment=attempt("What was run", lambda: environment(setting), {}),
-        notes=[*filter(None, [measured, *warnings]), *setting.stored.notes, *notes, *skipped],
+        notes=[*filter(None, warnings), *setting.stored.notes, *notes, *skipped],
         failed=attempt.failed,
         seconds=time.perf_counter() - started,
     )
     return report.write(path, content)
-
-
-def measures_text(setting: Session, file: TFLiteModel) -> str:
-    """How good the file is on the test images, by the measures of the task."""
-    pairs = [(file.predict(images.numpy()), labels.numpy()) for images, labels, *_ in setting.plain("test")]
-    outputs, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
-    measures = setting.task.measures(labels, outputs)
-    words = [
-        f"{name.replace('_', ' ')} {value:.4g}"
-        for name, value in measures.items()
-        if isinstance(value, float)
-    ]
-    return f"{file.path.name} on the test images: {', '.join(words)}"
 
 
 def test_batches(setting: Session) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -151,6 +143,7 @@ def model_rows(comparison: Comparison) -> list[report.ModelRow]:
             balanced_accuracy=None if math.isnan(row.balanced_accuracy) else row.balanced_accuracy,
             recalls=row.recalls or None,
             note="exported and verified" if row is comparison.rows[-1] else "",
+            result=", ".join(f"{name} {value:.4g}" for name, value in row.scores.items()),
         )
         for row in comparison.rows
     ]

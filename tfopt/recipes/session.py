@@ -195,7 +195,7 @@ class Session:
     @property
     def _known_augment(self) -> data.Augment | None:
         augment = self.config.augment
-        return None if augmenting.is_of_the_caller(augment) else augment
+        return augment if isinstance(augment, data.Augment) else None
 
     def _encoded(
         self, batches: tf.data.Dataset, *, augmented: bool = False, weighted: bool = False

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a run: what was done, how good it is, where it fails."""
 
-from tfopt.report.content import Embedding, Mistake, ModelRow, Report, Stage
+from tfopt.report.content import Embedding, LabelScore, Mistake, ModelRow, Report, Stage, TargetScore
 from tfopt.report.embed import embed, embed_batches
 from tfopt.report.galleries import EXPLANATION
 from tfopt.report.grad_cam import grad_cam, overlay
@@ -9,10 +9,12 @@ from tfopt.report.write import failure_text, write
 __all__ = [
     "EXPLANATION",
     "Embedding",
+    "LabelScore",
     "Mistake",
     "ModelRow",
     "Report",
     "Stage",
+    "TargetScore",
     "embed",
     "embed_batches",
     "failure_text",

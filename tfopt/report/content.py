@@ -52,6 +52,7 @@ class ModelRow:
         balanced_accuracy: Mean of `recalls`, a fraction.
         recalls: For each class the share of its test images that were recognized; None for a class without
             test images. Shown for the first and the last row that have them.
+        result: What takes the place of accuracy for numbers, such as "mae 0.051, rmse 0.066".
     """
 
     name: str
@@ -66,6 +67,54 @@ class ModelRow:
     engine: str = ""
     balanced_accuracy: float | None = None
     recalls: Sequence[float | None] | None = None
+    result: str = ""
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How well one of several labels per image is found.
+
+    Args:
+        name: Of the label.
+        support: Test images that have it.
+        average_precision: Area under the curve of precision over recall, a fraction; None without images.
+        reference: That of the first model, or None.
+        precision: Of the answers at a probability of 0.5, a fraction.
+        recall: Likewise.
+        f1: Likewise.
+        threshold: The probability from which on F1 is best on the test images, or None.
+    """
+
+    name: str
+    support: int
+    average_precision: float | None = None
+    reference: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class TargetScore:
+    """How well one number is predicted.
+
+    Args:
+        name: Of the number.
+        truth: Of each test image, [examples].
+        answers: Of the model, [examples].
+        error_of_mean: The mean absolute error of a model that always answers the mean, or None.
+    """
+
+    name: str
+    truth: np.ndarray
+    answers: np.ndarray
+    error_of_mean: float | None = None
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.truth) != 1 or np.shape(self.truth) != np.shape(self.answers):
+            expected = "of shape [examples], as `truth` is"
+            raise ValueError(message("answers", expected, np.shape(self.answers), f"{np.shape(self.truth)}."))
 
 
 @dataclass(frozen=True)
@@ -120,6 +169,9 @@ class Report:
         subtitle: One line below the heading: model, data, date.
         models: Rows of the comparison, the reference first and the one to ship last.
         stages: Training stages in their order.
+        measures: What the result is where it is no accuracy, the most important first: {"mAP": "93.1 %"}.
+        labels: Scores of each label, where images have several.
+        targets: Scores of each number, in a regression.
         class_counts: Split name -> number of images of each class.
         balanced_counts: Images of each class in an epoch of training, if `tfopt.data.balance` changed them.
         samples: Augmented images, uint8, [examples, height, width, 1 or 3].
@@ -141,6 +193,9 @@ class Report:
     subtitle: str = ""
     models: Sequence[ModelRow] = ()
     stages: Sequence[Stage] = ()
+    measures: Mapping[str, str] = field(default_factory=dict)
+    labels: Sequence[LabelScore] = ()
+    targets: Sequence[TargetScore] = ()
     class_counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     balanced_counts: Sequence[int] | None = None
     samples: np.ndarray | None = None

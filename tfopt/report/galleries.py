@@ -21,8 +21,11 @@ def data(report: Report) -> Section | None:
         return None
     totals = {split: int(sum(values)) for split, values in report.class_counts.items()}
     lead = ", ".join(f"{total:,} {split}" for split, total in totals.items())
-    classes = len(report.class_names)
-    lead = f"{classes} {'class' if classes == 1 else 'classes'}" + (f"; images: {lead}." if lead else ".")
+    count = len(report.class_names)
+    one, several = ("label", "labels") if report.labels else ("class", "classes")
+    one, several = ("number to predict", "numbers to predict") if report.targets else (one, several)
+    counted = "images with each, added up" if report.labels else "images"
+    lead = f"{count} {one if count == 1 else several}" + (f"; {counted}: {lead}." if lead else ".")
     if report.balanced_counts is not None:
         lead += f" Classes are balanced: an epoch has {int(sum(report.balanced_counts)):,} images."
     return Section("data", "Data", join([counts, sheet]), lead)

@@ -38,9 +38,10 @@ def models(report: Report) -> Section | None:
     balanced = any(row.balanced_accuracy is not None for row in report.models)
     latencies = [f"latency, {engine}" if engine else "latency, 1 image" for engine in engines]
     titles = ["balanced"] * balanced + ["agreement", "file", "zipped", *latencies]
-    rows = [_model_cells(row, span, balanced, engines) for row in report.models]
-    body = data_table(["model", "accuracy", "95 % interval", *titles], rows)
-    lead = f"Accuracy on the {report.evaluated_on}. "
+    numbers = all(row.accuracy is None for row in report.models) and any(row.result for row in report.models)
+    rows = [_model_cells(row, span, balanced, engines, numbers) for row in report.models]
+    body = data_table(["model", *(["result"] if numbers else ["accuracy", "95 % interval"]), *titles], rows)
+    lead = f"{'Result' if numbers else 'Accuracy'} on the {report.evaluated_on}. "
     lead += "Balanced accuracy is the mean of the classes' recalls. " * balanced
     lead += (
         f"Agreement is the share of images on which a model answers as {report.models[0].name} does. Latency "
@@ -56,7 +57,7 @@ def _engines(rows: Sequence[ModelRow]) -> list[str]:
 
 
 def _model_cells(
-    row: ModelRow, span: tuple[float, float], balanced: bool, engines: Sequence[str]
+    row: ModelRow, span: tuple[float, float], balanced: bool, engines: Sequence[str], numbers: bool
 ) -> list[Markup | str]:
     note = tag("small", row.note) if row.note else None
     mark = None if row.interval is None else interval_mark(row.accuracy, row.interval, span)
@@ -65,10 +66,10 @@ def _model_cells(
         low, high = (significant(value) for value in row.latency_spread)
         spread = tag("small", f"{low}–{high}")
     latency = join([milliseconds(row.latency_ms), spread])
+    interval = join([mark, tag("small", percent_range(row.interval))]) if mark else MISSING
     return [
         join([row.name, note]),
-        percent(row.accuracy),
-        join([mark, tag("small", percent_range(row.interval))]) if mark else MISSING,
+        *([row.result or MISSING] if numbers else [percent(row.accuracy), interval]),
         *([percent(row.balanced_accuracy)] if balanced else []),
         percent(row.agreement),
         bytes_text(row.bytes),

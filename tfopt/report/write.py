@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from tfopt._checks import check_instance
-from tfopt.report import classes, galleries, sections
+from tfopt.report import classes, galleries, sections, tasks
 from tfopt.report.content import ModelRow, Report
 from tfopt.report.markup import Markup, tag
 from tfopt.report.numbers import bytes_text, milliseconds, percent, percent_range, seconds_text, significant
@@ -16,6 +16,8 @@ from tfopt.report.page import Section, render, save, tiles
 _SECTIONS: dict[str, Callable[[Report], Section | None]] = {
     "Models": sections.models,
     "Classes": classes.classes,
+    "Labels": tasks.labels,
+    "Numbers": tasks.targets,
     "Training": sections.training,
     "Confusion": sections.confusion,
     "Mistakes": galleries.mistakes,
@@ -89,7 +91,8 @@ def headline(report: Report) -> list[tuple[str, str, str]]:
         first, last = report.models[0], report.models[-1]
         reference = first if len(report.models) > 1 else ModelRow(first.name)
         rival = _counterpart(report.models) or ModelRow(first.name)
-        if last.accuracy is not None:
+        facts += [(f"{name}, {last.name}", value, "") for name, value in tasks.shown_measures(report)]
+        if last.accuracy is not None and not facts:
             note = f"95 % interval {percent_range(last.interval)}" if last.interval else ""
             facts.append((f"Accuracy, {last.name}", percent(last.accuracy), note))
         if last.bytes is not None:

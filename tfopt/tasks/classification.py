@@ -58,8 +58,8 @@ class Classification(Task):
     ) -> tuple[float, np.ndarray]:
         """Cross-entropy."""
         log_likely = log_softmax(logits)
-        loss, error = -np.sum(weights * labels * log_likely), weights * (np.exp(log_likely) - labels)
-        return float(loss / len(labels)), error / len(labels)
+        loss = float(-np.sum(weights * labels * log_likely) / len(labels))
+        return loss, weights * (np.exp(log_likely) - labels) / len(labels)
 
     def scores_of_head(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Cross-entropy and accuracy."""
