@@ -11,7 +11,7 @@ TEXT = (pathlib.Path(__file__).parent.parent / "docs" / "tuning.md").read_text()
 
 
 def test_the_search_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "tuning.md", "exec"), {})
     assert "the best 4 of 4 trials" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.tune import Objective, Range, SearchResult, search
+from tfopt.tune import Objective, Range, SearchResult, When, search
 from tfopt.tune.objective import pareto
 from tfopt.tune.space import read_space
 
@@ -120,6 +120,57 @@ def test_bad_requests_are_refused(tmp_path):
         with pytest.raises(ValueError, match="`objective` must be one of 'accuracy', 'bytes'"):
             search("digits", {"batch_size": [16]}, objective=objective, output=tmp_path / "other")
     assert not (tmp_path / "other").exists(), "nothing was trained"
+
+
+@pytest.mark.parametrize(
+    "tuner",
+    ["random", *(pytest.param(each, marks=pytest.mark.full) for each in ("grid", "hyperband", "bayesian"))],
+)
+def test_settings_that_matter_only_with_others(tmp_path, tuner):
+    space = {
+        "optimizer": ["sgd", None, "adamw"],
+        "momentum": When(Range(0.8, 0.99), optimizer=["sgd", None]),
+        "start": When(["flat", "warm"], optimizer="adamw"),
+        "steps": When([10, 20, 30], start="warm"),
+    }
+    calls = []
+
+    def evaluate(values, epochs):
+        calls.append(dict(values))
+        return {"accuracy": 0.5 + 0.1 * (values["steps"] or 0)}
+
+    options = dict(evaluate=evaluate, tuner=tuner, output=tmp_path, epochs=9, progress=QUIET, seed=1)
+    search(None, space, trials=4, **options)
+    result = search(None, space, trials=10, **options)
+    assert len(calls) == len(result.trials) == 10
+    for values in calls:
+        assert list(values) == list(space)
+        assert (values["momentum"] is not None) == (values["optimizer"] != "adamw")
+        assert (values["start"] is not None) == (values["optimizer"] == "adamw")
+        assert (values["steps"] is not None) == (values["start"] == "warm")
+    found = {values["optimizer"] for values in calls}  # the first points of a grid are of one corner
+    assert found == ({"sgd"} if tuner == "grid" else {"sgd", None, "adamw"})
+    assert result.report_path.exists()
+    with pytest.raises(ValueError, match="other values of space"):
+        search(None, {**space, "steps": When([10, 20, 30], start="flat")}, **options)
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        ({"b": When([1], a=1), "a": [1, 2]}, "a setting with a list before it: there is none"),
+        ({"a": Range(0, 1), "b": When([1], a=1)}, "a setting with a list before it: there is none"),
+        ({"a": [1, 2], "b": When([1], a=3)}, r"on values of `a`, \[1, 2\]. Received: .*\[3\]"),
+        ({"a": [1, 2], "b": When(7, a=1)}, r"`space\['b'\]` must be a `Range` or a non-empty list"),
+    ],
+)
+def test_conditions_that_never_hold_are_refused(space, text, tmp_path):
+    with pytest.raises(ValueError, match=text):
+        search(None, space, evaluate=score, tuner="random", output=tmp_path)
+    with pytest.raises(ValueError, match="`space` must be without `When`"):
+        search("digits", {"optimizer": ["sgd", "adamw"], "dropout": When([0.1], optimizer="sgd")})
+    with pytest.raises(TypeError, match="one other setting"):
+        When([1], a=1, b=2)
 
 
 def test_a_line_cut_short_costs_one_trial(tmp_path):

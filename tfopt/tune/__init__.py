@@ -8,7 +8,7 @@ from tfopt.tune.objective import Objective
 from tfopt.tune.parallel import launch_search
 from tfopt.tune.result import SearchResult
 from tfopt.tune.search import search
-from tfopt.tune.space import Range
+from tfopt.tune.space import Range, When
 from tfopt.tune.throughput import tune_throughput
 from tfopt.tune.training_setting import TrainingSetting
 
@@ -20,6 +20,7 @@ __all__ = [
     "SearchResult",
     "TrainingSetting",
     "Trial",
+    "When",
     "autotune",
     "find_batch_size",
     "launch_search",

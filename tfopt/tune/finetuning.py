@@ -17,7 +17,7 @@ from tfopt.recipes.finetuning import finetune
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.session import load_images, size_of
 from tfopt.tune.journal import Trial
-from tfopt.tune.space import Range, Space
+from tfopt.tune.space import Domain, Range, Space, When
 
 METRICS = ("accuracy", "bytes", "bytes_zipped", "latency_ms")
 _FIELDS = {field.name for field in dataclasses.fields(FinetuneConfig)}
@@ -59,17 +59,21 @@ def default_space(config: FinetuneConfig, images: ImageDataset) -> Space:
     return space
 
 
-def check_settings(space: dict[str, Range | list[Any]]) -> dict[str, Range | list[Any]]:
+def check_settings(space: Mapping[str, Domain]) -> dict[str, Range | list[Any]]:
     """The space, or an error that names what is no setting of the main job."""
+    plain = {name: domain for name, domain in space.items() if not isinstance(domain, When)}
+    if len(plain) < len(space):
+        fix = "All settings of the main job matter in every trial. `When` needs `evaluate`."
+        raise ValueError(message("space", "without `When`", sorted(set(space) - set(plain)), fix))
     wrong = sorted(set(space) - (_FIELDS - _NOT_SEARCHED))
     if wrong:
         expected = "made of fields of FinetuneConfig: " + ", ".join(sorted(_FIELDS - _NOT_SEARCHED))
         raise ValueError(message("space", expected, wrong, "Other settings need `evaluate`."))
-    for name, domain in space.items():
+    for name, domain in plain.items():
         for value in domain if isinstance(domain, list) else (domain.low, domain.high):
             setting: dict[str, Any] = {name: value}
             FinetuneConfig(**setting)  # refuses a wrong one before the first trial
-    return space
+    return plain
 
 
 def check_metrics(names: Iterable[str]) -> None:

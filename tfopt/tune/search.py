@@ -28,7 +28,7 @@ from tfopt.tune.journal import Journal, Trial, in_words
 from tfopt.tune.objective import Objective
 from tfopt.tune.report import write_search_report
 from tfopt.tune.result import SearchResult
-from tfopt.tune.space import Range, Space, check_space, describe, hyperparameters, values_of
+from tfopt.tune.space import Domain, Space, check_space, describe, hyperparameters, values_of
 from tfopt.tune.tuner import TUNERS, is_worker, make_oracle, run_trials
 
 _EPOCHS = 9  # the most of Hyperband: trainings of 1, 3 and 9
@@ -62,8 +62,9 @@ def search(
 
     Args:
         data: What `tfopt.data.load` takes or returns. With `evaluate`: None, or a name for the journal.
-        space: Setting -> list of values or `Range`. With `evaluate` any names; else fields of
-            `FinetuneConfig`, by default those that matter most.
+        space: Setting -> list of values or `Range`. With `evaluate` any names, and `When` for settings that
+            matter only with some values of another; else fields of `FinetuneConfig`, by default those that
+            matter most.
         tuner: "hyperband" (short trials first, the best again and longer; the best of all is that of
             the longest training), "bayesian" (a Gaussian process
             on the results), "random", or "grid" (every combination; a range gives ten values).
@@ -111,15 +112,17 @@ def search(
         if fixed.threads != "auto":
             set_threads(fixed.threads)  # before TensorFlow starts, which loading does
         images = held_back(data, fixed)
-        checked = check_settings(check_space(default_space(fixed, images) if space is None else space))
-        if tuner == "hyperband" and "epochs" in checked:
+        searched = default_space(fixed, images) if space is None else space
+        settings = check_settings(check_space(searched))
+        if tuner == "hyperband" and "epochs" in settings:
             expected = "without 'epochs', which Hyperband decides"
             fix = "Take another `tuner`; `epochs` of `config` is its longest training."
-            raise ValueError(message("space", expected, sorted(checked), fix))
+            raise ValueError(message("space", expected, sorted(settings), fix))
         data, kept = images.class_counts, fixed.to_dict()
-        evaluate = evaluate_finetuning(images, fixed, checked, folder)
+        evaluate = evaluate_finetuning(images, fixed, settings, folder)
         epochs = epochs or epochs_of(images, fixed)
-        start = values_as_they_are(fixed, images, checked)
+        start = values_as_they_are(fixed, images, settings)
+        checked: Mapping[str, Domain] = settings
     else:
         checked = check_space(space)
     header = {"space": describe(checked), "tuner": tuner, "seed": seed, "epochs": epochs, "data": data}
@@ -163,7 +166,7 @@ class _Runner:
     def __init__(
         self,
         journal: Journal,
-        space: Mapping[str, Range | list[Any]],
+        space: Mapping[str, Domain],
         evaluate: Evaluate,
         objective: Objective,
         progress: ConsoleProgress,
