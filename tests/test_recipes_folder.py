@@ -1,6 +1,7 @@
 """The output folder of a run: no file of the user is deleted, one run at a time, damage is noticed."""
 
 import os
+import pathlib
 
 import keras
 import numpy as np
@@ -172,3 +173,17 @@ def test_other_images_or_another_model_under_the_same_names_are_another_run(tmp_
     assert first == described(images.copy(), b"weights")
     assert first != described(255 - images, b"weights")
     assert first != described(images, b"others")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    """Python's quotes keep a shell from seeing it: runs went to a folder with the name "~"."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"output": "~/runs/a", "model": pathlib.Path("~/m.keras"), "weights": "~/w.h5"}
+    config = tfopt.FinetuneConfig(**given)
+    assert config.output == f"{tmp_path}/runs/a" and config.model == f"{tmp_path}/m.keras"
+    assert config.weights == f"{tmp_path}/w.h5" and config.changed(output="~/b").output == f"{tmp_path}/b"
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match="data"):
+        check_output(tmp_path / "photos" / "run", "~/photos")
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/none.keras"):
+        tfopt.recipes.compress("~/none.keras", tmp_path / "photos", output="~/c")

@@ -272,6 +272,9 @@ def test_evaluate_finds_the_scale_and_predict_takes_it(tmp_path, caplog):
     caplog.clear()
     tfopt.recipes.predict(tmp_path / "bright.keras", tmp_path / "dark.png", **options)
     assert "--input-scale" in caplog.text, "a guess is told"
+    caplog.clear()
+    tfopt.recipes.export(tmp_path / "bright.keras")
+    assert "`tfopt compress` finds it" in caplog.text
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -90,9 +90,9 @@ def check_output(output: pathlib.Path, data: Any = None) -> None:
     found = next((name for name in _REPOSITORIES if (folder / name).exists()), None)
     if found is not None:
         raise _refused(output, f"is the root of a repository: it has a {found!r}")
-    if not isinstance(data, str | os.PathLike) or not os.path.exists(data):
+    if not isinstance(data, str | os.PathLike) or not os.path.exists(os.path.expanduser(data)):
         return
-    source = pathlib.Path(data).resolve()
+    source = pathlib.Path(data).expanduser().resolve()
     if source.is_relative_to(folder):
         raise _refused(output, f"holds the data {str(data)!r}")
     if source.is_dir() and folder.is_relative_to(source):

@@ -50,7 +50,7 @@ def load(path: str | pathlib.Path, custom_objects: Mapping[str, Any] | None = No
         >>> model = tfopt.models.load("keras_model.h5")
         >>> tfopt.compress.export(model, "model.tflite")
     """
-    path, own = pathlib.Path(path), dict(custom_objects or {})
+    path, own = pathlib.Path(path).expanduser(), dict(custom_objects or {})
     if not path.exists():
         raise FileNotFoundError(f"`path` must be a model file. Received: path={str(path)!r}.")
     try:

@@ -86,7 +86,7 @@ def compress(
     limits = config.limits()
     budget = parts.Budget(**limits) if limits else None
     check_output(pathlib.Path(config.output), source_of(data))
-    path = pathlib.Path(model)
+    path = pathlib.Path(model).expanduser()
     given = _opened(path)
     options = config.training(given)
     session = Session.open(data, options, progress=progress or ConsoleProgress(), callbacks=callbacks)

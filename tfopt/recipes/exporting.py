@@ -1,6 +1,7 @@
 """`export`: another file of a finished run, without training again."""
 
 import json
+import logging
 import pathlib
 import shutil
 import tempfile
@@ -12,11 +13,14 @@ import numpy as np
 
 from tfopt import compress, data
 from tfopt._checks import check_choice, message
+from tfopt.compress._input_scale import scales_itself
 from tfopt.compress.exporting import QUANTIZATIONS
 from tfopt.models import load
 from tfopt.recipes.run_folder import store_task
 from tfopt.recipes.sampling import sampled
 from tfopt.recipes.stored_task import stored_task
+
+_logger = logging.getLogger(__name__)
 
 FORMATS = ("tflite", "saved_model")
 _CALIBRATION = 512  # images, of which `compress.export` takes what it needs
@@ -79,6 +83,12 @@ def export(
         needed = quantization in ("int8", "int16x8")
         images = _images(_source(source, folder), model, seed) if needed else None
     task = stored_task(file)
+    if task is None and not scales_itself(model):
+        _logger.warning(
+            "%s has no preprocessing inside, and its pixels are taken in [0, 255]. If it was trained on "
+            "another scale, `tfopt compress` finds it and puts it into the file.",
+            file.name,
+        )
     names = class_names or (None if task is None else task.names)
     compress.export(model, target, quantization, representative_data=images, class_names=names)
     if task is not None:

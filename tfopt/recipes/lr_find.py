@@ -62,7 +62,7 @@ def find_learning_rate(
     finder = callbacks.LearningRateFinder(minimum, maximum, steps)
     finder.test(model, session.training(), shuffle=False)
     if plot is not None:
-        finder.plot(plot)
+        finder.plot(pathlib.Path(plot).expanduser())
     return finder
 
 

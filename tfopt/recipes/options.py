@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from tfopt import _checks
 
+_PATHS = ("FILE", "FOLDER", "NAME|FILE")  # metavars of options that name a place
 _IN_PYTHON = {"collections.abc.Callable": "a function", list: "a list", dict: "a dict"}
 GROUPS = ("data", "model", "training", "compression", "machine", "output")  # in the order of `--help`
 _Config = TypeVar("_Config", bound=type)
@@ -94,6 +95,9 @@ class Options:
             value = getattr(self, field.name)
             if isinstance(value, os.PathLike):
                 value = os.fspath(value)
+            if isinstance(value, str) and field.metadata["metavar"] in _PATHS:
+                value = os.path.expanduser(value)  # a shell expands ~ only at the beginning of a word
+            if value is not getattr(self, field.name):
                 object.__setattr__(self, field.name, value)  # frozen
             check_option(field, value)
 
