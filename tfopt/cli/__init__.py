@@ -7,6 +7,7 @@ has ended, as `head` does.
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -30,6 +31,7 @@ from tfopt.cli import (
 from tfopt.cli._messages import is_expected, sentence
 from tfopt.cli._quiet import quiet_libraries
 from tfopt.cli._streams import LastingOutput
+from tfopt.cli._workers import check_command, cluster, leave
 
 FAILED, FAULT, INTERRUPTED, CLOSED = 1, 70, 130, 141
 COMMANDS = (finetune, compress, export, predict, evaluate, lr_find, search, models, launch, data, doctor)
@@ -40,10 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     _be_quiet()
     parser = _parser()
-    parsed = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
+    workers = cluster()
+    is_other = workers is not None and workers.index > 0  # the chief says the same
+    with contextlib.redirect_stderr(io.StringIO()) if is_other else contextlib.nullcontext():
+        parsed = parser.parse_args(arguments)
+    level = logging.ERROR if is_other else logging.WARNING
+    logging.basicConfig(level=logging.INFO if parsed.verbose else level, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
+        check_command(parsed.command, workers)
         with _streams_for(parsed):
             code = parsed.run(parsed)
         sys.stdout.flush()  # here, where it is known what a closed pipe means
@@ -57,8 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if parsed.verbose:
             raise
-        print(f"tfopt {parsed.command}: {sentence(error, parsed.parser)}", file=sys.stderr)
-        return FAILED if is_expected(error) else FAULT
+        text = f"tfopt {parsed.command}: {sentence(error, parsed.parser)}"
+        code = FAILED if is_expected(error) else FAULT
+        if workers is not None:
+            leave(workers, error, text, code)
+        print(text, file=sys.stderr)
+        return code
 
 
 def _be_quiet() -> None:

@@ -116,6 +116,17 @@ class Comparison(Printable):
         text = loss_text(before, after, self.support, self.class_names)
         return (text,) if text else ()
 
+    @classmethod
+    def from_json(cls, text: str) -> "Comparison":
+        """The inverse of `to_json`."""
+        found = json.loads(text)
+        rows = []
+        for row in found["rows"]:
+            values: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
+            values |= {"latency": Latency(**row["latency"]), "recalls": tuple(row["recalls"])}
+            rows.append(Row(**values))
+        return cls(tuple(rows), tuple(found["class_names"]), tuple(found["support"]))
+
     def to_json(self, path: str | pathlib.Path | None = None) -> str:
         """The rows as JSON text, written to a file too if a path is given."""
         rows = [{key: _number(value) for key, value in asdict(row).items()} for row in self.rows]

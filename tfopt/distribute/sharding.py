@@ -85,7 +85,7 @@ class _Position:
 def _check_union(strategy: tf.distribute.Strategy, sampler: Any) -> None:
     """All workers together: the same settings, and no example twice or, but for a remainder, left out."""
     own = [sampler.count, sampler.batches, sampler.batch_size, sampler.seed, int(sampler.shuffle)]
-    settings = _over_workers(strategy, tf.constant([own], tf.int64))
+    settings = over_workers(strategy, tf.constant([own], tf.int64))
     for index, other in enumerate(settings.tolist()):
         if other != own:
             raise ValueError(
@@ -94,7 +94,7 @@ def _check_union(strategy: tf.distribute.Strategy, sampler: Any) -> None:
             )
     places = tf.range(sampler.length, dtype=tf.int64)
     indices = tf.vectorized_map(lambda place: sampler.index(place, tf.constant(0, tf.int64)), places)
-    different = len(np.unique(_over_workers(strategy, indices)))
+    different = len(np.unique(over_workers(strategy, indices)))
     if different != sampler.length * len(settings):
         raise ValueError(
             f"All workers together read {different} different examples in an epoch and not "
@@ -102,7 +102,7 @@ def _check_union(strategy: tf.distribute.Strategy, sampler: Any) -> None:
         )
 
 
-def _over_workers(strategy: tf.distribute.Strategy, rows: tf.Tensor) -> np.ndarray:
+def over_workers(strategy: tf.distribute.Strategy, rows: tf.Tensor) -> np.ndarray:
     """The rows of all workers, one after the other."""
 
     def once(context: Any) -> tf.Tensor:

@@ -41,9 +41,15 @@ def decide(folder: RunFolder, session: Session, model: keras.Model, budget: plan
     Raises:
         ValueError: If no combination keeps the limits: the nearest that was measured is named.
     """
+    text = session.workers.alone(lambda: _decided(folder, session, model, budget))
+    return Decisions(**json.loads(text))
+
+
+def _decided(folder: RunFolder, session: Session, model: keras.Model, budget: planning.Budget) -> str:
+    """`decide`, by the chief, as JSON."""
     path = folder.writing(FILE)
     if path.exists():
-        return Decisions(**json.loads(path.read_text(encoding="utf-8")))
+        return path.read_text(encoding="utf-8")
     margins = {"bytes": MARGIN, "zipped": MARGIN}
     strict = {name: value * margins.get(name, 1.0) for name, value in budget.limits().items()}
     with session.progress.bar("planning", planning.MOST_CANDIDATES) as bar:
@@ -56,9 +62,9 @@ def decide(folder: RunFolder, session: Session, model: keras.Model, budget: plan
         )
     session.progress.say(f"plan: {plan}")
     keep = plan.keep if plan.keep < 1.0 else None
-    decisions = Decisions(keep, plan.sparsities, plan.precision)
-    write_text(path, json.dumps(dataclasses.asdict(decisions)))
-    return decisions
+    text = json.dumps(dataclasses.asdict(Decisions(keep, plan.sparsities, plan.precision)))
+    write_text(path, text)
+    return text
 
 
 def missed(session: Session, model: keras.Model, file: TFLiteModel, budget: planning.Budget) -> dict:

@@ -5,6 +5,7 @@ from typing import Any, Literal, final
 
 from tfopt.recipes.config import FinetuneConfig, InputScale, Quantization
 from tfopt.recipes.data_options import DataOptions
+from tfopt.recipes.machine_options import Strategy
 from tfopt.recipes.options import documented, option, same
 from tfopt.recipes.training_image_options import Augmentation
 
@@ -115,7 +116,7 @@ class CompressConfig(DataOptions):
         open_minimum=True,
     )
     label_smoothing: float = same(FinetuneConfig, "label_smoothing")
-    strategy: Literal["auto", "cpu", "gpu", "mirrored"] = same(FinetuneConfig, "strategy")
+    strategy: Strategy = same(FinetuneConfig, "strategy")
     output: str = same(FinetuneConfig, "output", "runs/compress")
     tensorboard: bool = same(FinetuneConfig, "tensorboard")
     overwrite: bool = same(FinetuneConfig, "overwrite")

@@ -1,6 +1,7 @@
 """`compress`: a trained classifier in; a smaller, verified file and a report out."""
 
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Sequence
@@ -13,8 +14,10 @@ from tfopt import compress as parts
 from tfopt import models
 from tfopt._checks import message
 from tfopt._files import check_output
-from tfopt.recipes import budgeting, own_model, stages
+from tfopt.recipes import budgeting, common_folder, own_model, stages
 from tfopt.recipes.compress_config import CompressConfig
+from tfopt.recipes.config import FinetuneConfig
+from tfopt.recipes.devices import strategy_of
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.identity import identity
 from tfopt.recipes.progress import ConsoleProgress
@@ -86,10 +89,11 @@ def compress(
     limits = config.limits()
     budget = parts.Budget(**limits) if limits else None
     check_output(pathlib.Path(config.output), source_of(data))
-    path = pathlib.Path(model).expanduser()
+    strategy = strategy_of(FinetuneConfig(strategy=config.strategy))  # before TensorFlow loads the model
+    path, progress = pathlib.Path(model).expanduser(), progress or ConsoleProgress()
     given = _opened(path)
     options = config.training(given)
-    session = Session.open(data, options, progress=progress or ConsoleProgress(), callbacks=callbacks)
+    session = Session.open(data, options, strategy=strategy, progress=progress, callbacks=callbacks)
     _check_names(path, session.task.names)
     scale = own_model.trained_scale(given, session)
     start = partial(_loaded, path, session, scale)
@@ -98,7 +102,13 @@ def compress(
     told = {"model": str(path), "data": session.stored.source, **config.to_dict()}
     described = {**told, "data": None}  # a folder may be moved
     same = identity(described, session.stored, [path])
-    with RunFolder(config.output, same, config.overwrite, [path]) as folder:
+    session.workers.check_same("images, options and versions", json.dumps(same, default=str, sort_keys=True))
+    output, overwrite = config.output, config.overwrite
+
+    def make(folder: str | None) -> RunFolder:
+        return RunFolder(folder or output, same, overwrite, [path])
+
+    with common_folder.opened(session.workers, make, session.progress.say) as folder:
         session.announce()
         sparsity: Any = config.sparsity
         if budget is not None:
@@ -113,21 +123,27 @@ def compress(
         kept = {(True, False): "sparsity", (False, True): "clusters", (True, True): "both"}
         preserve = kept.get((bool(sparsity), bool(config.clusters)))
         quantized = run.quantize(stages.Quantization(small, preserve))
-        file = run.export(small, quantized)
-        if budget is not None:
-            found = budgeting.missed(session, teacher, file, budget)
-            if found and quantized is not None:  # the file without that training may keep them
-                file, quantized = run.export(small, None), None
+
+        def deliver() -> parts.Comparison:
+            chosen, file = quantized, run.export(small, quantized)
+            if budget is not None:
                 found = budgeting.missed(session, teacher, file, budget)
-            budgeting.tell(session, budget, found)
-        comparison = run.compare({"float": teacher, **steps}, quantized, file)
-        title, page = f"Compressing {path.name}", folder.writing("report.html")
-        report = write_report(
-            page, run.session, run.records, small, file, comparison, started, title=title, options=told
-        )
+                if found and chosen is not None:  # the file without that training may keep them
+                    file, chosen = run.export(small, None), None
+                    found = budgeting.missed(session, teacher, file, budget)
+                budgeting.tell(session, budget, found)
+            comparison = run.compare({"float": teacher, **steps}, chosen, file)
+            content = run.session, run.records, small, file, comparison, started
+            title = f"Compressing {path.name}"
+            write_report(folder.writing("report.html"), *content, title=title, options=told)
+            return comparison
+
+        comparison = run.delivered(deliver)
+    place = pathlib.Path(output)
+    report, file = place / "report.html", place / "model.tflite"
     session.progress.say(comparison)
-    session.progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {file.path}")
-    return CompressResult(small, comparison, report, file.path)
+    session.progress.say(f"report {report}\nmodel  {place / 'model.keras'}\nfile   {file}")
+    return CompressResult(small, comparison, report, file)
 
 
 def stages_of(
@@ -153,7 +169,7 @@ def _opened(path: pathlib.Path) -> keras.Model:
 
 
 def _loaded(path: pathlib.Path, session: Session, scale: str) -> keras.Model:
-    with session.strategy.scope():
+    with session.home.scope():
         return own_model.adapted(models.load(path), session, scale)
 
 

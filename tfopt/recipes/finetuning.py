@@ -11,7 +11,7 @@ import keras
 
 from tfopt._files import check_output, write_text
 from tfopt.compress import Comparison
-from tfopt.recipes import stages
+from tfopt.recipes import common_folder, stages
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.identity import identity
@@ -99,8 +99,13 @@ def finetune(
     given = [each for each in given if each not in (None, "imagenet")]
     files = [each for each in given if isinstance(each, str)]
     same = identity(resolved.to_dict(), session.stored, given)
+    session.workers.check_same("images, options and versions", json.dumps(same, default=str, sort_keys=True))
     described = {"data": session.stored.source, **resolved.to_dict()}
-    with RunFolder(resolved.output, same, resolved.overwrite, files) as folder:
+
+    def make(path: str | None) -> RunFolder:
+        return RunFolder(path or resolved.output, same, resolved.overwrite, files)
+
+    with common_folder.opened(session.workers, make, session.progress.say) as folder:
         write_text(folder.writing("config.json"), json.dumps(described, indent=1))
         session.announce()
         run = Run(folder, session)
@@ -108,16 +113,21 @@ def finetune(
         run.keep(model)
         floats = _float_models(run, model)
         quantized = run.quantize(stages.Quantization(model, sparsity=resolved.sparsity))
-        file = run.export(model, quantized)
-        comparison = run.compare(floats, quantized, file)
-        path = folder.writing("report.html")
-        report = write_report(
-            path, run.session, run.records, model, file, comparison, started, options=described
-        )
+
+        def deliver() -> Comparison:
+            file = run.export(model, quantized)
+            comparison = run.compare(floats, quantized, file)
+            content = run.session, run.records, model, file, comparison, started
+            write_report(folder.writing("report.html"), *content, options=described)
+            return comparison
+
+        comparison = run.delivered(deliver)
+    output = pathlib.Path(resolved.output)
+    report, file = output / "report.html", output / "model.tflite"
     progress.say(comparison)
-    progress.say(f"report {report}\nmodel  {folder.path / 'model.keras'}\nfile   {file.path}")
+    progress.say(f"report {report}\nmodel  {output / 'model.keras'}\nfile   {file}")
     history = {record.name: record.history for record in run.records}
-    return FinetuneResult(model, history, comparison, report, file.path, session.task.names, session.task)
+    return FinetuneResult(model, history, comparison, report, file, session.task.names, session.task)
 
 
 def stages_of(config: ResolvedConfig, start: keras.Model) -> list[stages.Stage]:

@@ -67,7 +67,8 @@ def find_learning_rate(
 
 
 def second_stage(model: keras.Model, session: Session) -> keras.Model:
-    """The model itself, compiled as the second stage of `finetune` does, at a constant rate."""
+    """The model to train, compiled as the second stage of `finetune` does, at a constant rate."""
+    model = session.training_copy(model)
     groups = FineTuning().groups(model, session)
     with session.strategy.scope():
         rule = rule_of(session.config, session.config.learning_rate)

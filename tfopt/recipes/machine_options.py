@@ -5,12 +5,20 @@ from typing import Literal
 
 from tfopt.recipes.options import Options, option
 
+Strategy = Literal["auto", "cpu", "gpu", "mirrored", "multiworker", "tpu"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MachineOptions(Options):
     """Devices, number format, compilation and threads."""
 
-    strategy: Literal["auto", "cpu", "gpu", "mirrored"] = option("auto", "machine", "Devices to train on.")
+    strategy: Strategy = option(
+        "auto",
+        "machine",
+        "Devices to train on: cpu, one gpu, all GPUs of this machine (mirrored), several processes or "
+        "machines (multiworker), which `tfopt launch` or Slurm starts, or a tpu. They share each batch.",
+        auto="a TPU, the workers of `tfopt launch` or Slurm, all GPUs, else the CPU",
+    )
     precision: Literal["float32", "mixed_bfloat16"] = option(
         "float32",
         "machine",

@@ -56,6 +56,7 @@ class Run:
                 if stage.delivers:
                     self.keep(model)
                 raise
+            self.session.workers.synchronize(model)  # and none is behind, whose checkpoints `finish` deletes
             record = StageRecord(stage.name, history, time.perf_counter() - begun)
             self.folder.finish(record, model)
         else:
@@ -68,7 +69,7 @@ class Run:
 
     def load(self, name: str) -> keras.Model:
         """The model of a finished stage."""
-        with self.session.strategy.scope():
+        with self.session.home.scope():
             return keras.models.load_model(self.folder.model_path(name), compile=False)
 
     def keep(self, model: keras.Model) -> None:
@@ -85,6 +86,17 @@ class Run:
         if self.session.config.quantization != "int8":
             return None
         return self.stage(stage, lambda: stage.teacher)()
+
+    def delivered(self, deliver: Callable[[], compress.Comparison]) -> compress.Comparison:
+        """What the chief alone exports, measures and reports, while the others wait for its result."""
+        found: list[compress.Comparison] = []
+
+        def work() -> str:
+            found.append(deliver())
+            return found[0].to_json()
+
+        text = self.session.workers.alone(work)
+        return found[0] if found else compress.Comparison.from_json(text)
 
     def export(self, model: keras.Model, quantized: keras.Model | None) -> compress.TFLiteModel:
         """Writes and checks the file."""

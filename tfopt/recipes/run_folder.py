@@ -34,6 +34,9 @@ class RunFolder:
         overwrite: Delete the files of another run first. Files that no run wrote stay.
         inputs: Files that the run reads. With `overwrite`, none of them may lie in the folder.
 
+    Attributes:
+        meeting: Where all workers of the run keep their checkpoints; None if they share no folder.
+
     Raises:
         FileExistsError: If the folder holds another run, or files that are none of ours.
         BlockingIOError: If another process uses the folder.
@@ -48,6 +51,7 @@ class RunFolder:
         inputs: Iterable[str | pathlib.Path] = (),
     ) -> None:
         self.path = pathlib.Path(path)
+        self.meeting: pathlib.Path | None = self.path
         self._file = self.path / "run.json"
         self._owned = OwnedFolder(self.path)
         identity = json.loads(json.dumps(identity, default=str))
@@ -142,10 +146,36 @@ class RunFolder:
         self._owned.record([name])
         return self.path / name
 
-    def checkpoints(self, stage: str) -> pathlib.Path:
-        """The folder in which an unfinished stage keeps how far it is."""
+    def all_finished(self) -> list[StageRecord]:
+        """The records of all stages that need not run again."""
+        found = [self.finished(record["name"]) for record in self._state["stages"]]
+        return [record for record in found if record is not None]
+
+    def adopt(self, record: StageRecord, content: bytes) -> None:
+        """Takes over a stage that another worker has finished, with the bytes of its model."""
+        with replacing(self.writing(f"stages/{record.name}.keras")) as partial:
+            partial.write_bytes(content)
+        self._state["stages"].append(dataclasses.asdict(record))
+        self._write()
+
+    def checkpoints(self, stage: str) -> pathlib.Path | None:
+        """The folder in which an unfinished stage keeps how far it is; None if the workers share none."""
+        if self.meeting is None:
+            return None
         self._owned.record(_checkpoints(stage))
-        return self.path / "checkpoints" / stage
+        return self.meeting / "checkpoints" / stage
+
+    def drop_checkpoints(self, workers: int) -> bool:
+        """Deletes checkpoints if another number of workers wrote them: their parts do not fit. Says if so."""
+        fitting = {f"worker-{number}" for number in range(workers)} if workers > 1 else {""}
+        found: dict[str, set[str]] = {}
+        for path in self.path.glob("checkpoints/**/*.ckpt"):
+            stage, *worker = path.parent.relative_to(self.path / "checkpoints").parts or ("",)
+            found.setdefault(stage, set()).add("".join(worker))
+        unfit = [stage for stage, writers in found.items() if not writers <= fitting]
+        for stage in unfit:
+            self._owned.clear(_checkpoints(stage))
+        return bool(unfit)
 
     def logs(self, stage: str) -> pathlib.Path:
         """The folder for the TensorBoard curves of a stage."""

@@ -15,11 +15,14 @@ from tfopt import data, distribute, tasks
 from tfopt._checks import message
 from tfopt._optional import missing, require
 from tfopt.data.random_access import random_access_of
+from tfopt.distribute.workers import Workers
+from tfopt.models.precision import in_precision
 from tfopt.recipes import augmenting
 from tfopt.recipes.class_weight import class_weights, with_class_weights
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.coverage import coverage_text
 from tfopt.recipes.data_options import several_columns
+from tfopt.recipes.devices import strategy_of
 from tfopt.recipes.leaking import leak_text
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
@@ -40,7 +43,8 @@ class Session:
         images: The data set, resized; `validation` and `test` exist.
         stored: The data set as it is stored, before it is resized.
         task: What the labels mean.
-        strategy: Where the models live.
+        strategy: What `fit` trains under. With several replicas it trains a copy (`training_copy`): a
+            model that lives in their scope gives answers once per replica everywhere else.
         progress: Where to report.
         checkpoints: Stage -> folder for what it needs to go on after an interruption; None keeps nothing.
         logs: Stage -> folder for its TensorBoard curves; None writes none.
@@ -55,7 +59,7 @@ class Session:
     task: tasks.Task
     strategy: tf.distribute.Strategy
     progress: ConsoleProgress
-    checkpoints: Callable[[str], pathlib.Path] | None = None
+    checkpoints: Callable[[str], pathlib.Path | None] | None = None
     logs: Callable[[str], pathlib.Path] | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
     learned_validation: bool = False
@@ -85,8 +89,7 @@ class Session:
         """
         if config.tensorboard:
             require("tensorboard", "Writing curves for TensorBoard")  # before hours of training
-        threads = None if config.threads == "auto" else config.threads
-        strategy = strategy or distribute.make_strategy(config.strategy, threads=threads)
+        strategy = strategy or strategy_of(config)
         stored = load_images(source, config)
         resolved = config.resolved(size_of(stored))
         if resolved.balance is not None and stored.task != "classification":
@@ -99,7 +102,8 @@ class Session:
         if augmenting.is_of_the_caller(resolved.augment):
             augmenting.changing(resolved.augment, resolved.input_size)
         images = stored.resized(resolved.input_size)
-        progress = progress or ConsoleProgress(Console(quiet=True))
+        if progress is None or not distribute.is_chief(strategy):
+            progress = ConsoleProgress(Console(quiet=True))
         return cls(resolved, images, stored, task_of(stored), strategy, progress, callbacks=callbacks)
 
     def changed(self, **options: Any) -> "Session":
@@ -107,11 +111,34 @@ class Session:
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **options))
 
     def in_folder(
-        self, checkpoints: Callable[[str], pathlib.Path], logs: Callable[[str], pathlib.Path]
+        self, checkpoints: Callable[[str], pathlib.Path | None], logs: Callable[[str], pathlib.Path]
     ) -> "Session":
-        """The same with a place for checkpoints, and for curves if they are asked for."""
-        chosen = logs if self.config.tensorboard else None
+        """The same with a place for checkpoints, and for the chief's curves if they are asked for."""
+        chosen = logs if self.config.tensorboard and self.workers.is_chief else None
         return dataclasses.replace(self, checkpoints=checkpoints, logs=chosen)
+
+    @functools.cached_property
+    def workers(self) -> Workers:
+        """The processes that run this job together."""
+        return Workers(self.strategy)
+
+    @property
+    def home(self) -> tf.distribute.Strategy:
+        """Where models live outside of `fit`: on one device."""
+        several = self.strategy.num_replicas_in_sync > 1
+        return tf.distribute.get_strategy() if several else self.strategy
+
+    def training_copy(self, model: keras.Model, precision: str | None = None) -> keras.Model:
+        """A copy of a model under the strategy, for `fit`; on all workers it has the chief's weights.
+
+        With one replica, and in the precision that the model has, it is the model itself.
+        """
+        if self.strategy.num_replicas_in_sync == 1 and precision is None:
+            return model
+        with self.strategy.scope():
+            copy = in_precision(model, precision)
+        self.workers.synchronize(copy)
+        return copy
 
     @property
     def validation(self) -> str:

@@ -18,7 +18,7 @@ def starting_model(session: Session) -> keras.Model:
         ValueError: If a model of the user's own, or weights, do not fit.
     """
     keras.utils.set_random_seed(session.config.seed)
-    with session.strategy.scope():
+    with session.home.scope():
         if session.config.own_model:
             model = own_model.trainable(own_model.load(session.config.model), session)
         else:

@@ -34,7 +34,7 @@ class Clustering(Stage):
             self.name,
             session.config.compress_epochs,
             self.RATE * session.config.learning_rate,
-            optimizers.no_decay_on_norm_and_bias(model),
+            optimizers.no_decay_on_norm_and_bias,
             [compress.Clustering(self.clusters, teacher=self.teacher)],
             keep_best=False,
         )

@@ -39,7 +39,6 @@ class FineTuning(Stage):
     def train(self, model: keras.Model, session: Session) -> History:
         """Trains `epochs` epochs with growing batches, if `batch_growth` asks for them."""
         config = session.config
-        groups = self.groups(model, session)
         averaging = callbacks.WeightAveraging(
             decay=max(0.0, 1 - 1 / len(session.training())),
             batch_norm_data=None if config.pretrained else session.sample(augmented=True),
@@ -48,7 +47,7 @@ class FineTuning(Stage):
             self.name,
             config.epochs,
             config.learning_rate,
-            groups,
+            lambda trained: self.groups(trained, session),
             [averaging],
             precision=config.precision,
             growth=config.batch_growth,

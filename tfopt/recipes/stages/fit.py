@@ -1,14 +1,13 @@
 """One call of Keras's `fit`, as all stages make it: schedule, validation, resumption, the best epoch."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import keras
 
 from tfopt import _batch_norm, callbacks, optimizers
 from tfopt._keras_internals import leaf_layers
-from tfopt.models.precision import in_precision
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.progress import BatchProgress
 from tfopt.recipes.session import Session
@@ -27,7 +26,7 @@ class Training:
         name: Of the stage.
         epochs: Number of epochs, >= 1.
         learning_rate: The peak.
-        groups: For `ParameterGroups`.
+        groups: Gives those for `ParameterGroups`, of the model that trains, which may be a copy.
         callbacks: What else happens during `fit`.
         keep_best: Keep the best epoch by validation, or the start if that was better; else the last one.
         precision: In a lower one than float32 a copy trains, and the model gets its weights.
@@ -38,7 +37,7 @@ class Training:
     name: str
     epochs: int
     learning_rate: float
-    groups: Sequence[optimizers.Group]
+    groups: Callable[[keras.Model], Sequence[optimizers.Group]]
     callbacks: Sequence[keras.callbacks.Callback] = ()
     keep_best: bool = True
     precision: str = "float32"
@@ -48,17 +47,21 @@ class Training:
 
 def fit(model: keras.Model, session: Session, training: Training) -> History:
     """Compiles and trains with validation after every epoch."""
-    if training.precision != "float32":
-        with session.strategy.scope():
-            copy = in_precision(model, training.precision)
-        try:
-            return fit(copy, session, dataclasses.replace(training, precision="float32"))
-        finally:
-            model.set_weights(copy.get_weights())
+    copy = session.training_copy(model, None if training.precision == "float32" else training.precision)
+    if copy is model:
+        return _fit(model, session, training)
+    try:
+        return _fit(copy, session, training)
+    finally:
+        model.set_weights(copy.get_weights())
+
+
+def _fit(model: keras.Model, session: Session, training: Training) -> History:
+    """`fit` of a model that lives where it trains."""
     train, validation = session.training(), session.plain("validation")
     batches = training.epochs * len(train)
     with session.strategy.scope():
-        options = training.learning_rate, batches, training.groups, training.growth
+        options = training.learning_rate, batches, training.groups(model), training.growth
         optimizer, ramping = optimizer_of(session.config, *options)
         compiled(model, session, optimizer)
     best = []
@@ -66,7 +69,8 @@ def fit(model: keras.Model, session: Session, training: Training) -> History:
         start = model.evaluate(validation, verbose=0, return_dict=True)
         best = [KeepBest(session.task.quality, start, training.patience)]
     with session.progress.bar(training.name, batches) as bar:
-        resume = [callbacks.Resume(session.checkpoints(training.name), train)] if session.checkpoints else []
+        folder = session.checkpoints(training.name) if session.checkpoints else None
+        resume = [] if folder is None else [callbacks.Resume(folder, train)]
         watchers = [
             *resume,
             *training.callbacks,

@@ -48,7 +48,7 @@ class Pruning(Stage):
             self.name,
             config.compress_epochs,
             share * config.learning_rate,
-            optimizers.no_decay_on_norm_and_bias(model),
+            optimizers.no_decay_on_norm_and_bias,
             callbacks,
             keep_best=False,
             precision=precision,

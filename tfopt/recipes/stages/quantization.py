@@ -40,7 +40,7 @@ class Quantization(Stage):
     def start(self, model: keras.Model, session: Session) -> keras.Model:
         """Post-training quantization: ranges and biases from a sample of the training images."""
         sample = session.sample()
-        with session.strategy.scope():
+        with session.home.scope():
             quantized = compress.quantize_aware(model, self.preserve, input_range=(0, 255), data=sample)
         compress.correct_biases(quantized, model, sample)
         return quantized
@@ -54,7 +54,7 @@ class Quantization(Stage):
             self.name,
             session.config.compress_epochs,
             self.RATE * session.config.learning_rate,
-            optimizers.no_decay_on_norm_and_bias(model),
+            optimizers.no_decay_on_norm_and_bias,
             [teacher, *pruning],
             keep_best=False,
         )

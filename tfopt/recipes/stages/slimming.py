@@ -41,7 +41,7 @@ class Slimming(Stage):
         unfreeze(model)  # the criterion needs the gradient of every weight
         model.compile(loss=session.task.loss())
         sample = session.sample().concatenate(session.sample(augmented=True))
-        with session.strategy.scope():
+        with session.home.scope():
             return compress.slim(model, self.keep, criterion="taylor", data=sample)
 
     def train(self, model: keras.Model, session: Session) -> History:
@@ -52,7 +52,7 @@ class Slimming(Stage):
             self.name,
             self.epochs or math.ceil(self.ENOUGH_UPDATES / len(small.training())),
             self.RATE * session.config.learning_rate,
-            optimizers.no_decay_on_norm_and_bias(model),
+            optimizers.no_decay_on_norm_and_bias,
             [imitation(self.teacher, session)],
             keep_best=False,
         )
