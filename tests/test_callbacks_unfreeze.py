@@ -154,6 +154,29 @@ def test_under_a_strategy(two_replicas):
     assert movement.moved == [HEAD, HEAD | MIDDLE | LOW]
 
 
+def two_towers():
+    def encoder(name):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, keras.layers.Dense(2, name="proj")(inputs), name=name)
+
+    query, document, inputs = encoder("query"), encoder("document"), keras.Input((4,))
+    outputs = keras.layers.Dense(1, name="head")(keras.layers.Multiply()([query(inputs), document(inputs)]))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_the_name_of_a_part_lets_its_layers_train_though_their_paths_are_those_of_another():
+    model = two_towers()
+    C.Unfreeze({0: "head", 1: "document"}).prepare(model)
+    assert [v.path for v in model.trainable_variables] == ["head/kernel", "head/bias"]
+    C.Unfreeze({0: "^document$"}).prepare(model)
+    trained = {id(variable) for variable in model.trainable_variables}
+    assert trained == {id(variable) for variable in model.get_layer("document").weights}
+    with pytest.raises(ValueError, match=r"Models and blocks: \['query', 'document'\]"):
+        C.Unfreeze({0: "encoder"}).prepare(model)
+
+
 def test_what_does_not_fit_is_refused():
     for stages, error, word in (
         ({1: 0.5}, ValueError, "epoch 0"),

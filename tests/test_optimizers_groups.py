@@ -193,3 +193,18 @@ def test_the_average_of_a_group_is_offered():
 def test_groups_refuse_what_would_change_an_optimizer(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_pattern_that_misses_where_paths_are_equal_names_the_way_out():
+    def layer():
+        made = keras.layers.Dense(2, name="fc")
+        made.build((None, 3))
+        return made
+
+    one, two = layer(), layer()
+    variables = [*one.weights, *two.weights]
+    with pytest.raises(ValueError, match=r"have equal paths: give the layer .* as in Group\(layer, 0.1\)"):
+        to.ParameterGroups(to.SGD(1.0), [to.Group("^query/fc", 0.1)]).build(variables)
+    optimizer = to.ParameterGroups(to.SGD(1.0), [to.Group(one, 0.1)])
+    optimizer.build(variables)
+    assert [multiplier for multiplier, *_ in optimizer.assignment] == [0.1, 0.1, 1.0, 1.0]

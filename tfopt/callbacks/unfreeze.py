@@ -30,7 +30,8 @@ class Unfreeze(keras.callbacks.Callback):
     Args:
         stages: {epoch: what trains from then on, besides what did before}. What is a share of the
             layers with weights, counted from the top, in (0, 1], or a regular expression that is
-            searched for in the paths of their variables. The first key is 0.
+            searched for in the paths of their variables and, if none has it, in the names of the models
+            and blocks inside: "encoder" trains all layers of the model of that name. The first key is 0.
         train_batch_norm: Whether batch normalization trains with its stage. False keeps statistics,
             scale and offset of all its layers: a small data set knows them worse than the pretrained
             model does.
@@ -96,7 +97,7 @@ class Unfreeze(keras.callbacks.Callback):
     def _let_train(self, model: keras.Model, epoch: int) -> frozenset[int]:
         """Sets the flags of all layers; returns which variables train."""
         layers = [layer for layer in _keras_internals.leaf_layers(model) if layer.weights]
-        chosen = [self._choose(layers, what) for first, what in self.stages.items() if first <= epoch]
+        chosen = [self._choose(model, layers, what) for first, what in self.stages.items() if first <= epoch]
         active = {id(layer) for part in chosen for layer in part}
         model.trainable = True  # a frozen part would hide what is said of the layers inside
         for layer in layers:
@@ -105,11 +106,20 @@ class Unfreeze(keras.callbacks.Callback):
         return frozenset(id(variable) for variable in model.trainable_variables)
 
     @staticmethod
-    def _choose(layers: list[keras.Layer], what: float | str) -> list[keras.Layer]:
+    def _choose(model: keras.Model, layers: list[keras.Layer], what: float | str) -> list[keras.Layer]:
         if not isinstance(what, str):
             return layers[len(layers) - max(1, round(what * len(layers))) :]
         found = [layer for layer in layers if any(re.search(what, v.path) for v in layer.weights)]
+        if found:
+            return found
+        known = {id(layer) for layer in layers}
+        parts = [part for part in _keras_internals.every_layer(model)[1:] if id(part) not in known]
+        inside = [_keras_internals.leaf_layers(part) for part in parts if re.search(what, part.name)]
+        within = {id(layer) for leaves in inside for layer in leaves}
+        found = [layer for layer in layers if id(layer) in within]
         if not found:
             paths = [layer.path for layer in layers]
-            raise ValueError(message("stages", "patterns that match a variable", what, f"Layers: {paths}."))
+            names = [part.name for part in parts if _keras_internals.sublayers(part)]
+            fix = f"Layers: {paths}. Models and blocks: {names}."
+            raise ValueError(message("stages", "patterns that match a variable or a part", what, fix))
         return found

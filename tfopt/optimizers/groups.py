@@ -263,4 +263,9 @@ def _unmatched(entry: Any, paths: Sequence[str]) -> str:
     near = sorted({parts[part] for part in difflib.get_close_matches(pattern, parts, n=3, cutoff=0.4)})
     hint = "Near misses" if near else "Paths"
     shown = ", ".join(near or paths[:5])
-    return f"`match` must be found in the path of a variable. Received: match={pattern!r}. {hint}: {shown}."
+    fix = ""
+    if len(set(paths)) < len(paths):
+        fix = " Parts of the model have equal paths: give the layer or model itself, as in Group(layer, 0.1)."
+    return (
+        f"`match` must be found in the path of a variable. Received: match={pattern!r}. {hint}: {shown}.{fix}"
+    )
