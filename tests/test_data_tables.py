@@ -211,3 +211,22 @@ def test_options_of_tables_are_refused_elsewhere(folder):
         load("digits", label_column="x")
     with pytest.raises(ValueError, match="`task` must be"):
         load("digits", task="regression")
+
+
+def test_a_decimal_comma_is_no_separator_of_labels(folder):
+    """ "0,5" became the labels 0 and 5."""
+    path = write(folder, "file;label", lambda i: f"pics/{i}.png;{i % 7},5")
+    with pytest.raises(ValueError, match="row 2, column 'label': '0,5' may be one number or two labels"):
+        load(path)
+    assert load(path, task="multilabel").class_names == tuple("0123456")
+    assert load(path, separator=",").task == "multilabel"
+
+
+def test_a_label_that_looks_like_a_weight_is_named_in_the_way_out(folder):
+    path = write(folder, "file,weight", lambda i: f"pics/{i}.png,{i}.5")
+    with pytest.raises(
+        ValueError, match=r"`label_column`, one name or several: \['weight'\].*sample weights"
+    ):
+        load(path)
+    found = load(path, label_column="weight")
+    assert found.task == "regression" and not found.has_sample_weights

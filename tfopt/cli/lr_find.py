@@ -13,6 +13,8 @@ _OPTIONS = (
     "image_size",
     "batch_size",
     "optimizer",
+    "balance",
+    "class_weight",
     "augment",
     "unfreeze",
     "label_smoothing",

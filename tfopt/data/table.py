@@ -135,7 +135,9 @@ def find_columns(
     split = split_column or _usual(free, "split_column", table)
     weight = weight_column or _usual(free, "weight_column", table)
     if not labels:
-        labels = _label_columns(table, [name for name in free if name not in (split, weight)])
+        labels = _label_columns(
+            table, [name for name in free if name not in (split, weight)], (split, weight)
+        )
     found = Columns(image, tuple(labels), split, weight)
     parts = {"images": image, "labels": labels if len(labels) > 1 else labels[0]}
     parts |= {"splits": split} if split else {}
@@ -173,7 +175,8 @@ def _image_column(table: Table) -> str:
     return found
 
 
-def _label_columns(table: Table, names: list[str]) -> list[str]:
+def _label_columns(table: Table, names: list[str], others: Sequence[str | None]) -> list[str]:
+    """The columns of labels among `names`; `others` were taken for something else."""
     usual = _usual(names, "label_column", table)
     if usual:
         return [usual]
@@ -182,7 +185,9 @@ def _label_columns(table: Table, names: list[str]) -> list[str]:
     flags = [name for name in names if set(table.columns[name]) <= {"0", "1", "0.0", "1.0"}]
     if len(flags) > 1:
         return flags
-    fix = f"Pass `label_column`, one name or several: {names}."
+    taken = [name for name in others if name is not None]
+    fix = f"Pass `label_column`, one name or several: {names or taken}."
+    fix += f" By their names, {taken} were taken for splits or sample weights." if taken else ""
     raise ValueError(f"{table.name} has no column that is clearly one of labels. {fix}")
 
 

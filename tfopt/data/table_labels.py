@@ -1,6 +1,7 @@
 """Turns the label columns of a table into labels of the task that they suggest, or that is given."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,8 @@ def table_labels(
         return _several_columns(table, columns, task, class_names)
     (column,) = columns
     cells = table.columns[column]
+    if task is None and separator is None:
+        _refuse_decimal_commas(table, column)
     if task is None:
         task, separator, why = _suggested(cells, separator)
         table.notes.append(f"task: {task}, as {why} in {column!r}")
@@ -67,6 +70,16 @@ def _suggested(cells: Sequence[str], separator: str | None) -> tuple[str, str | 
     if found:
         return "multilabel", found, f"{found!r} separates labels"
     return "classification", None, f"there are {len(set(cells))} different texts"
+
+
+def _refuse_decimal_commas(table: Table, column: str) -> None:
+    """Numbers as spreadsheets of many countries write them would become several labels: "0,5" 0 and 5."""
+    cells = table.columns[column]
+    if all(re.fullmatch(r"[+-]?\d+(,\d+)?", cell) for cell in cells if cell):
+        for row, cell in enumerate(cells):
+            if "," in cell:
+                fix = "Write numbers with a point, or say task='multilabel' for labels."
+                raise table.error(row, column, f"{cell!r} may be one number or two labels. {fix}")
 
 
 def _count_classes(numbers: Sequence[float]) -> bool:
