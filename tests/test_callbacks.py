@@ -255,3 +255,23 @@ def test_docstring_examples_run(module, tmp_path, monkeypatch):
     names = {"keras": keras, "np": np, "tf": tf, "tfopt": tfopt}
     failed, _ = doctest.testmod(importlib.import_module(module), None, names, optionflags=doctest.ELLIPSIS)
     assert failed == 0
+
+
+def keras_2(name):
+    """An instance of a user's class below one of Keras 2, whose package need not be there."""
+    base = type(name, (), {"__module__": "tf_keras.src.engine", "__call__": lambda self, x: x})
+    return type(f"My{name}", (base,), {})()
+
+
+def test_objects_of_keras_2_are_named_with_the_way_out():
+    for callback in (C.WeightAveraging(), C.Resume("unused"), C.LearningRateFinder(), C.Unfreeze({0: 1.0})):
+        with pytest.raises(TypeError, match=r"a model of Keras 3.*belongs to Keras 2 \(tf_keras.*`keras`"):
+            callback.set_model(keras_2("Sequential"))
+    for refused in (
+        lambda: tfopt.optimizers.discriminative(keras_2("Sequential")),
+        lambda: tfopt.models.SharpnessAware(keras_2("Sequential")),
+        lambda: tfopt.optimizers.Lookahead(keras_2("Adam")),
+        lambda: tfopt.optimizers.Adam(keras_2("CosineDecay")),
+    ):
+        with pytest.raises(TypeError, match="belongs to Keras 2"):
+            refused()

@@ -10,6 +10,8 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+_KERAS_2 = ("tf_keras.", "tensorflow.python.keras.")
+
 
 def message(name: str, expected: str, value: Any, fix: str = "") -> str:
     """The text of every argument error: `name` must be ... Received: name=... Fix."""
@@ -68,8 +70,17 @@ def check_instance(name: str, value: Any, kinds: type | tuple[type, ...], fix: s
         expected = "an instance of " + " or ".join(kind.__name__ for kind in classes)
         received = f"{name} of type {type(value).__name__}"
         text = f"`{name}` must be {expected}. Received: {received}."
+        fix = fix or keras_2_fix(value)
         raise TypeError(f"{text} {fix}" if fix else text)
     return value
+
+
+def keras_2_fix(value: Any) -> str:
+    """The way out for an object of Keras 2, whose classes have the same names; "" for any other."""
+    modules = [kind.__module__ for kind in type(value).__mro__ if kind.__module__.startswith(_KERAS_2)]
+    if not modules:
+        return ""
+    return f"It belongs to Keras 2 ({modules[0]}). Make it with `keras` (Keras 3), not with `tf_keras`."
 
 
 def interval(

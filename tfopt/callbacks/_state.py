@@ -1,12 +1,25 @@
-"""What a callback must offer to survive a restart: its state as plain data."""
+"""The bases of callbacks: what one must offer to survive a restart, and that its model is one of Keras 3."""
 
 import abc
 from typing import Any
 
 import keras
 
+from tfopt._checks import keras_2_fix
 
-class StatefulCallback(keras.callbacks.Callback, abc.ABC):
+
+class KerasCallback(keras.callbacks.Callback):
+    """A callback that says so where a model of Keras 2 is trained with it."""
+
+    def set_model(self, model: Any) -> None:
+        """Takes the model of the `fit` that begins."""
+        fix = keras_2_fix(model)
+        if fix:
+            raise TypeError(f"`{type(self).__name__}` must be used with a model of Keras 3. {fix}")
+        super().set_model(model)
+
+
+class StatefulCallback(KerasCallback, abc.ABC):
     """A callback whose state `Resume` saves and restores.
 
     State is numbers, strings, None, NumPy arrays, and lists and dicts of these.

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import keras
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfopt import _keras_internals
 from tfopt._checks import check_choice, message
 from tfopt.callbacks._rate import Progress, Rate, rates_of, suffixed, updates_made
+from tfopt.callbacks._state import KerasCallback
 from tfopt.schedules import as_batch_size_schedule
 
 Schedule: TypeAlias = LearningRateSchedule | Callable[[int], float]
 
 
-class LearningRateDecay(keras.callbacks.Callback):
+class LearningRateDecay(KerasCallback):
     """Follows a schedule in updates, epochs or samples on an optimizer whose rate is a number.
 
     Use it to change the rate of a compiled or loaded model without recompiling, to schedule by epoch, and

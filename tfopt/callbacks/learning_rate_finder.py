@@ -13,6 +13,7 @@ from tfopt._checks import check_instance, check_integer, check_number, message
 from tfopt._plot import save_lines
 from tfopt.callbacks import _snapshot
 from tfopt.callbacks._rate import Progress, only_optimizer
+from tfopt.callbacks._state import KerasCallback
 
 _LOG = logging.getLogger(__name__)
 _MEMORY = 0.9  # of the running mean that tells divergence from noise
@@ -61,7 +62,7 @@ class RangeTest:
         return None if slope.min() >= 0 else float(np.sqrt(self.rates[slope.argmin()] * self.rates[lowest]))
 
 
-class LearningRateFinder(keras.callbacks.Callback):
+class LearningRateFinder(KerasCallback):
     """Tries learning rates from small to large in one short `fit`, then leaves everything as it was.
 
     Use it before the first training of a new model, data set or optimizer, and for the peak of `OneCycle`

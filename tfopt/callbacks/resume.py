@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from tfopt import _keras_internals
 from tfopt._checks import check_integer, check_number, message
 from tfopt._fit_data import read_batches
@@ -17,12 +15,13 @@ from tfopt.callbacks._checkpoint import CheckpointFolder
 from tfopt.callbacks._fit_end import FitEnd, callbacks_after
 from tfopt.callbacks._rate import Progress
 from tfopt.callbacks._settings import Settings
+from tfopt.callbacks._state import KerasCallback
 
 _LOG = logging.getLogger(__name__)
 _SHARE = 0.02  # of the time may be spent on saving
 
 
-class Resume(keras.callbacks.Callback):
+class Resume(KerasCallback):
     """Saves the run now and then; the same script, started again, ends with bit-identical weights.
 
     Use it for every run that may be killed: preemptible machines, time limits, power cuts. It must be

@@ -10,11 +10,12 @@ import keras
 from tfopt import _keras_internals
 from tfopt._checks import check_instance, check_integer, check_number, message
 from tfopt._optimizers_in_use import optimizers_in_use
+from tfopt.callbacks._state import KerasCallback
 
 _LOG = logging.getLogger(__name__)
 
 
-class Unfreeze(keras.callbacks.Callback):
+class Unfreeze(KerasCallback):
     """Trains the top of a pretrained model first, and lower layers from later epochs on.
 
     Use it for fine-tuning: a random head sends large gradients, which would spoil what the layers below

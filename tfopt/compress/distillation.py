@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfopt._checks import check_instance, check_number, message
 from tfopt._keras_internals import leaf_layers, nodes
+from tfopt.callbacks._state import KerasCallback
 from tfopt.compress._graph import Graph
 
 L = keras.layers
@@ -66,7 +67,7 @@ class SoftTargets(keras.distillation.DistillationLoss):
 
 
 @final
-class Distillation(keras.callbacks.Callback):
+class Distillation(KerasCallback):
     """Lets a model learn from a teacher besides the labels, for the time of a `fit`.
 
     Use it when a smaller or sparser model cannot reach the one it comes from: the teacher's probabilities

@@ -20,6 +20,7 @@ def learning_rate(value: Any) -> Any:
     expected = "a float >= 0 or a `keras.optimizers.schedules.LearningRateSchedule`"
     if callable(value):
         fix = "A callable would be read once, when training is traced. Use a schedule."
+        fix = _checks.keras_2_fix(value) or fix
         raise TypeError(_checks.message("learning_rate", expected, value, fix))
     if isinstance(value, int) and not isinstance(value, bool):
         raise TypeError(_checks.message("learning_rate", expected, value, f"Write {value}.0."))

@@ -204,8 +204,6 @@ def _as_optimizer(value: Any) -> keras.optimizers.Optimizer:
     fix = ""
     if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer):
         fix = f"Make one of the class: {value.__name__}()."
-    elif type(value).__module__.startswith(("tf_keras", "keras.src.legacy", "tensorflow.python.keras")):
-        fix = "It belongs to Keras 2. Use the optimizer of the same name in `keras.optimizers` (Keras 3)."
     return _checks.check_instance("optimizer", value, keras.optimizers.Optimizer, fix)
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfopt._checks import check_choice, check_instance, check_integer
+from tfopt.callbacks._state import KerasCallback
 from tfopt.compress._kernels import Choice, Kernel, Selector, choose
 from tfopt.compress._layouts import Layout, from_matrix, to_matrix
 from tfopt.compress.clustering.centroids import INITIALIZATIONS, centroids_of, nearest
@@ -19,7 +20,7 @@ _ROWS = Layout("kernel", (-2,), (-1,))
 
 
 @final
-class Clustering(keras.callbacks.Callback):
+class Clustering(KerasCallback):
     """Replaces every kernel's weights by a few shared values, and trains these values.
 
     Use it on a trained model, with a small learning rate, to make the file compress well where pruning

@@ -6,11 +6,12 @@ import keras
 
 from tfopt._checks import check_instance, check_integer, message
 from tfopt._keras_internals import leaf_layers
+from tfopt.callbacks._state import KerasCallback
 from tfopt.compress.quantization.layers import FakeQuantize
 
 
 @final
-class FreezeStatistics(keras.callbacks.Callback):
+class FreezeStatistics(KerasCallback):
     """Stops the ranges of activations and batch normalization from an epoch of `fit` on.
 
     Use it in longer quantization-aware training with `quantize_aware(freeze_batch_norm=False)`: the last

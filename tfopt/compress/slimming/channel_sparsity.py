@@ -8,12 +8,13 @@ import numpy as np
 
 from tfopt._checks import check_number
 from tfopt._keras_internals import leaf_layers
+from tfopt.callbacks._state import KerasCallback
 
 SMALL = 1e-2  # a batch-norm scale below this is counted as gone
 
 
 @final
-class ChannelSparsity(keras.callbacks.Callback):
+class ChannelSparsity(KerasCallback):
     """Pulls batch-norm scales towards zero while the model trains, so that `slim` finds channels to remove.
 
     Use it in the last training before `slim(criterion="bn_scale", scope="global")`. Without it, scales say
