@@ -68,6 +68,22 @@ def test_a_model_that_its_first_step_builds_trains_as_a_built_one(case: Case, ma
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("make", [lambda: to.Muon(0.01), lambda: to.Lookahead(to.SOAP(0.01))])
+def test_the_first_step_of_a_loop_of_ones_own_builds_the_optimizer(make):
+    """AutoGraph rewrote `apply` and `build`, and the search for layers met its undefined names."""
+    model, optimizer = sequential(), make()
+
+    @tf.function
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x) - y) ** 2)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    losses = [float(step(X, Y)) for _ in range(20)]
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize(
     "make", [to.Adam, to.Nadam, lambda: to.Lookahead(to.Adam())], ids=["Adam", "Nadam", "L"]

@@ -150,6 +150,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         """
         return ema_values(self, variables)
 
+    @tf.autograph.experimental.do_not_convert
     def build(self, variables: Sequence[Any]) -> None:
         """Creates the state, outside of any graph: `fit` builds while it traces the training step."""
         if self.built and not _saved.has_no_variables(self):
@@ -201,6 +202,7 @@ class RuleOptimizer(keras.optimizers.Optimizer, abc.ABC):
         paths = [path_of(variable) for variable in var_list or ()]
         self._excluded = {"names": list(var_names or ()), "paths": paths}
 
+    @tf.autograph.experimental.do_not_convert  # in a user's own step too: nothing here needs it
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates the variables; `grads` are those of this replica, one per variable or None."""
         _arguments.check_context()

@@ -70,6 +70,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         """Whether this wrapper sums over the replicas itself."""
         return True
 
+    @tf.autograph.experimental.do_not_convert
     def build(self, variables: Sequence[Any]) -> None:
         """Builds the inner optimizer, then the own state."""
         if self.built and not _saved.has_no_variables(self):
@@ -85,6 +86,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer, abc.ABC):
         if self.sums_gradients:
             skip_all_reduce(self.inner_optimizer)
 
+    @tf.autograph.experimental.do_not_convert  # in a user's own step too: nothing here needs it
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates the variables; `grads` are those of this replica, one per variable or None."""
         _arguments.check_context()
