@@ -44,6 +44,12 @@ def _digits():
     return np.repeat((found.images * 15.9).astype("uint8")[..., None], 3, -1), found.target
 
 
+def test_none_may_be_spelled_as_on_the_command_line():
+    """`weights="none"` was taken for the path of a file."""
+    spelled, given = tfopt.FinetuneConfig(weights="none"), tfopt.FinetuneConfig(weights=None)
+    assert spelled == given and spelled.weights is None
+
+
 def test_the_head_is_the_logistic_regression_of_scikit_learn():
     from sklearn.linear_model import LogisticRegression
 

@@ -95,10 +95,11 @@ class Options:
             value = getattr(self, field.name)
             if isinstance(value, os.PathLike):
                 value = os.fspath(value)
+            if isinstance(value, str) and value == "none" and None in alternatives(field.type):
+                value = None  # the spelling of the command line
             if isinstance(value, str) and field.metadata["metavar"] in _PATHS:
                 value = os.path.expanduser(value)  # a shell expands ~ only at the beginning of a word
-            if value is not getattr(self, field.name):
-                object.__setattr__(self, field.name, value)  # frozen
+            object.__setattr__(self, field.name, value)  # frozen
             check_option(field, value)
 
     def changed(self, **values: Any) -> Self:
