@@ -1,6 +1,7 @@
 """Results that print as a table."""
 
 import abc
+import html
 import io
 from typing import TYPE_CHECKING
 
@@ -24,3 +25,7 @@ class Printable(abc.ABC):
         text = io.StringIO()
         Console(file=text, width=_WIDTH, color_system=None).print(self)
         return text.getvalue()
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        return f"<pre>{html.escape(str(self))}</pre>"

@@ -26,6 +26,7 @@ from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.session import Session, source_of
 from tfopt.recipes.stages.fine_tuning import unfreeze
 from tfopt.recipes.stored_task import stored_class_names
+from tfopt.report.notebook import framed
 
 
 @final
@@ -44,6 +45,10 @@ class CompressResult:
     comparison: parts.Comparison
     report_path: pathlib.Path
     tflite_path: pathlib.Path
+
+    def _repr_html_(self) -> str:
+        """The report, where Jupyter or Colab shows this result."""
+        return framed(self.report_path)
 
 
 def compress(

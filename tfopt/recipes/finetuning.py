@@ -23,6 +23,7 @@ from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.session import Session, source_of
 from tfopt.recipes.stages.linear_head import find_head
 from tfopt.recipes.starting import starting_model, without_units
+from tfopt.report.notebook import framed
 from tfopt.tasks import Task
 
 
@@ -48,6 +49,10 @@ class FinetuneResult:
     tflite_path: pathlib.Path
     class_names: tuple[str, ...]
     task: Task
+
+    def _repr_html_(self) -> str:
+        """The report, where Jupyter or Colab shows this result."""
+        return framed(self.report_path)
 
 
 def finetune(

@@ -11,6 +11,7 @@ from typing import Any, final
 from rich.table import Table
 
 from tfopt._table import Printable
+from tfopt.report.notebook import framed
 from tfopt.tune.journal import Trial, as_json, in_words, short
 from tfopt.tune.objective import Objective, pareto
 
@@ -36,6 +37,10 @@ class SearchResult(Printable):
     def report_path(self) -> pathlib.Path:
         """The HTML report."""
         return self.folder / "report.html"
+
+    def _repr_html_(self) -> str:
+        """The report, where Jupyter or Colab shows this result."""
+        return framed(self.report_path)
 
     @property
     def completed(self) -> list[Trial]:
