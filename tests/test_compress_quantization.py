@@ -288,6 +288,16 @@ def test_what_has_no_integer_kernel_stays_float_inside_and_is_named(tmp_path, ca
     assert np.abs(file.predict(images) - quantized(images).numpy()).max() < 2.5 * step_of(quantized)
 
 
+def test_masking_stays_float_in_front_of_integer_layers(tmp_path):
+    inputs = keras.Input((12, 6))
+    model = keras.Model(inputs, L.Conv1D(4, 3)(L.Masking()(inputs)))
+    data = RNG.normal(size=(32, 12, 6)).astype("float32")
+    data[:, 8:] = 0.0
+    file = export(quantize_aware(model, data=data), tmp_path / "m.tflite", "int8", data)
+    np.testing.assert_allclose(file.predict(data), model.predict(data, verbose=0), atol=0.05)
+    assert "CONV_2D" not in file.inspect().float_operations
+
+
 def test_skipped_layers_compute_in_float_between_integer_neighbors(tmp_path):
     inputs = keras.Input(SHAPE)
     x = inputs

@@ -68,13 +68,15 @@ class Quantizer:
         layer, name = call.operation, self._name(call)
         lacking = rules.computes_in_float(call)
         if call.name in self.skip:
-            return self._in_float(call, self._layer(call)(*args, **kwargs), stop=lacking is None)
+            stop = lacking is None or type(layer) in rules.HALF_KERNELS
+            return self._in_float(call, self._layer(call)(*args, **kwargs), stop)
         if type(layer) in self.scheme:
             return self._ranged(self._layer(call, self.scheme[type(layer)])(*args, **kwargs), name)
         if lacking is not None:
             self.floats.append(lacking)
             if not (type(layer) in rules.WEIGHTED and "activation" in lacking):
-                return self._in_float(call, self._layer(call)(*args, **kwargs), stop=False)
+                stop = type(layer) in rules.HALF_KERNELS
+                return self._in_float(call, self._layer(call)(*args, **kwargs), stop)
         if rules.keeps_range(call):
             self._pass_ends(call)
             return self._layer(call)(*args, **kwargs)

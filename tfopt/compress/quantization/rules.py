@@ -110,6 +110,8 @@ ACTIVATION_OPERATIONS = {
     "Softplus": A.softplus,
     "Mish": A.mish,
 }
+# Float operations that the converter would make integer in part, for a file that no interpreter runs.
+HALF_KERNELS = (L.Masking,)
 # They take indices or exact numbers: their inputs are never rounded.
 LOOKUPS = (
     "Embedding",
