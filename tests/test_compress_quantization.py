@@ -124,6 +124,7 @@ PATTERNS = {
     "depth-to-space": lambda x: ops.depth_to_space(L.Conv2D(8, 1)(x), 2),
     "minimum-maximum": lambda x: L.Maximum()([x, L.Minimum()([x * 0.5, L.Conv2D(8, 1)(x)])]),
     "average": lambda x: L.Average()([x, L.Conv2D(8, 1)(x)]),
+    "add-three": lambda x: L.ReLU()(L.Add()([x, L.Conv2D(8, 1)(x), L.Conv2D(8, 3, padding="same")(x)])),
     "operators": lambda x: L.Conv2D(8, 1)(x / 2.5 - 1.0) * 0.3,
     "split-concatenate": lambda x: ops.concatenate(ops.split(L.Conv2D(8, 1)(x), 2, axis=-1)[::-1], axis=-1),
     "slice": lambda x: L.Conv2D(8, 1)(x)[:, 1:7, ::2, 2:],
@@ -286,6 +287,17 @@ def test_what_has_no_integer_kernel_stays_float_inside_and_is_named(tmp_path, ca
     kinds = [(op.name, op.is_float) for op in file.inspect().operations if op.name in ("CONV_2D", "DIV")]
     assert kinds == [("CONV_2D", False), ("DIV", True), ("DIV", True), ("CONV_2D", False)]
     assert np.abs(file.predict(images) - quantized(images).numpy()).max() < 2.5 * step_of(quantized)
+
+
+def test_causal_attention_stays_float_between_its_dense_layers(tmp_path, caplog):
+    inputs = keras.Input((10, 8))
+    model = keras.Model(inputs, L.Dense(4)(L.MultiHeadAttention(2, 4)(inputs, inputs, use_causal_mask=True)))
+    data = RNG.normal(size=(32, 10, 8)).astype("float32")
+    quantized = quantize_aware(model, data=data)
+    assert "dot_product_attention" in caplog.text
+    file = export(quantized, tmp_path / "m.tflite", "int8", data)
+    expected = model.predict(data, verbose=0)
+    assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
 
 
 def test_masking_stays_float_in_front_of_integer_layers(tmp_path):

@@ -103,6 +103,8 @@ def einsum_dense(layer: keras.layers.EinsumDense) -> Piece | None:
 
     def call(x: Any) -> Any:
         places = x.shape[1 : len(x.shape) - count]
+        if None in places:  # a reshape needs all sizes but one
+            return None
         flat = ops.reshape(x, (-1, *places, inputs)) if count > 1 else x
         y = dense(flat)
         return ops.reshape(y, (-1, *places, *values[0].shape[count:])) if len(made) > 1 else y
@@ -186,6 +188,20 @@ def average(layer: keras.layers.Average) -> Piece:
     return Piece(lambda xs: ops.multiply(add(xs), 1.0 / len(xs)))
 
 
+def added(layer: keras.layers.Add) -> Piece:
+    """Add of three and more: TFLite adds two, and each sum is rounded."""
+
+    def call(xs: Any) -> Any:
+        if len(xs) < 3:
+            return None
+        total, *others = xs
+        for number, x in enumerate(others, start=1):
+            total = L.Add(name="main" if number == len(others) else f"sum_{number}")([total, x])
+        return total
+
+    return Piece(call)
+
+
 LAYERS: dict[type, Callable[[Any], Piece | None]] = {
     L.SeparableConv1D: separable,
     L.SeparableConv2D: separable,
@@ -197,6 +213,7 @@ LAYERS: dict[type, Callable[[Any], Piece | None]] = {
     L.GroupNormalization: group_normalization,
     L.UnitNormalization: unit_normalization,
     L.Average: average,
+    L.Add: added,
 }
 
 
