@@ -164,12 +164,19 @@ def test_an_error_is_told_by_the_chief_first(index, worker, monkeypatch, capsys)
     assert ("required" in capsys.readouterr().err) == (index == 0), "wrong flags are told once"
 
 
-def test_commands_that_would_do_the_same_on_every_worker_are_refused(worker, monkeypatch, capsys):
+@pytest.mark.parametrize("words", ["evaluate model.keras", "search", "finetune --autotune"])
+def test_commands_that_would_do_the_same_on_every_worker_are_refused(words, worker, monkeypatch, capsys):
     worker(0)
     ends(monkeypatch)
     with pytest.raises(Left):
-        main(["evaluate", "model.keras", "--data", "photos"])
-    assert "`tfopt evaluate` uses one worker, and TF_CONFIG names 2" in capsys.readouterr().err
+        main([*words.split(), "--data", "photos"])
+    assert "one worker, and TF_CONFIG names 2" in capsys.readouterr().err
+
+
+def test_a_search_over_the_main_job_is_refused_on_several_workers(worker, tmp_path):
+    worker(1)
+    with pytest.raises(ValueError, match="uses one worker, and TF_CONFIG names 2"):
+        tfopt.tune.search("digits", output=tmp_path / "search")
 
 
 def test_a_comparison_comes_back_from_its_json():

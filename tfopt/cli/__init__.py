@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if parsed.verbose else level, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        check_command(parsed.command, workers)
+        check_command(parsed, workers)
         with _streams_for(parsed):
             code = parsed.run(parsed)
         sys.stdout.flush()  # here, where it is known what a closed pipe means

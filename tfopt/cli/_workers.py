@@ -1,5 +1,6 @@
 """One voice on several workers: which of them this process is, and who tells what went wrong."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -21,12 +22,18 @@ def cluster() -> Cluster | None:
     return None
 
 
-def check_command(command: str, found: Cluster | None) -> None:
+def check_command(parsed: argparse.Namespace, found: Cluster | None) -> None:
     """Refuses commands that would do and write the same on every worker.
 
     Raises:
         ValueError: Naming what to do.
     """
+    command, autotune = parsed.command, getattr(parsed, "autotune", False)
+    if found is not None and autotune:
+        raise ValueError(
+            f"--autotune measures one worker, and {found.source} names {len(found.workers)}. "
+            "Leave it out, or start without `tfopt launch`."
+        )
     if found is not None and command in ON_ONE:
         searches = " `tfopt launch --tuner` runs a script that searches with several."
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from tfopt._checks import check_choice, message
 from tfopt.data import ImageDataset
+from tfopt.distribute.cluster import read_cluster
 from tfopt.models._architectures import MOBILENETS
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.finetuning import finetune
@@ -84,6 +86,12 @@ def check_metrics(names: Iterable[str]) -> None:
 
 def held_back(data: Any, config: FinetuneConfig) -> ImageDataset:
     """The data with the validation split in place of the test split, which a search must not see."""
+    workers = read_cluster(os.environ)
+    if workers is not None:
+        raise ValueError(
+            f"A search over `finetune` uses one worker, and {workers.source} names {len(workers.workers)}. "
+            "Start it without `tfopt launch`, or with several searching side by side: `tfopt launch --tuner`."
+        )
     images = load_images(data, config, needed=())
     if images.task == "regression":
         fix = "Search settings for numbers with `evaluate=` a function of your own."
