@@ -684,6 +684,20 @@ def test_exponential_units_have_integer_kernels_and_a_scale_that_fits(tmp_path, 
     check_exponential(model, quantization, tmp_path)
 
 
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_the_class_with_the_largest_output_can_be_the_output(tmp_path, quantization):
+    inputs = keras.Input((12,))
+    scores = L.Dense(4)(inputs)
+    model = keras.Model(inputs, {"class": keras.ops.argmax(scores, axis=-1), "scores": scores})
+    data = 3 * RNG.normal(size=(64, 12)).astype("float32")
+    file = export(model, tmp_path / "m.tflite", quantization, data)
+    assert file.inspect().operation_counts["ARG_MAX"] == 1
+    assert np.mean(file.predict(data)["class"] == model.predict(data, verbose=0)["class"]) > 0.9
+    quantized = quantize_aware(model, data=data)
+    file = export(quantized, tmp_path / "q.tflite", "int8", data)
+    assert np.mean(file.predict(data)["class"] == model.predict(data, verbose=0)["class"]) > 0.9
+
+
 @pytest.mark.parametrize("function", ["celu", "softplus", "mish"])
 def test_other_functions_with_an_exponential_keep_what_matters(tmp_path, function):
     inputs = keras.Input((12,))

@@ -107,6 +107,7 @@ PATTERNS = {
     "upsampling-bilinear": lambda x: L.Conv2D(8, 1)(L.UpSampling2D(2, interpolation="bilinear")(x)),
     "prelu": lambda x: chain(x, [L.Conv2D(8, 1), L.PReLU("random_uniform", shared_axes=[1, 2])]),
     "elu": lambda x: chain(x, [L.Conv2D(8, 1), L.ELU(0.7)]),
+    "elu-operation": lambda x: ops.elu(L.Conv2D(8, 1)(x), alpha=0.3),
     "celu-inside": lambda x: L.Conv2D(8, 1, activation="celu")(x),
     "selu-inside": lambda x: L.Conv2D(8, 1, activation="selu")(x),
     "gelu": lambda x: chain(x, [L.Conv2D(8, 1), L.Activation("gelu")]),

@@ -38,6 +38,7 @@ def device_forms(
     - Layer and group normalization have no operation that lacks integer kernels.
     - Pooling over three dimensions, which TFLite lacks, is pooling over two, twice.
     - ELU, SELU, CELU, softplus and mish are operations that int8 computes well (with `integers`).
+    - The index of the largest or smallest number is one operation.
     - LSTM is one UNIDIRECTIONAL_SEQUENCE_LSTM operation (with `fuse`), which has integer kernels.
     - Other loops over time are unrolled (with `unroll`): ranges cannot be measured inside a loop.
 
@@ -66,8 +67,8 @@ def device_forms(
                 stack.enter_context(_attribute(layer, "unroll", True))
             if fuse and is_fusible(layer):
                 stack.enter_context(_call(layer, _fused(layer, rescale)))
-        for operation in _operations(model) if integers else ():
-            form = integer_operation(operation)
+        for operation in _operations(model):
+            form = _index(operation) or (integer_operation(operation) if integers else None)
             if form is not None:
                 stack.enter_context(_call(operation, form))
         yield
@@ -78,6 +79,17 @@ def _operations(model: keras.Model) -> list[Any]:
     models = [layer for layer in every_layer(model) if isinstance(layer, keras.Model)]
     called = {id(node.operation): node.operation for each in models for node in nodes(each)}
     return [operation for operation in called.values() if not isinstance(operation, keras.Layer)]
+
+
+def _index(operation: Any) -> Callable[[Any], Any] | None:
+    """`keras.ops.argmax` and `argmin` as one operation each.
+
+    Keras puts a test for negative zeros in front, with operations on bits that TFLite lacks.
+    """
+    function = {"Argmax": tf.argmax, "Argmin": tf.argmin}.get(type(operation).__name__)
+    if function is None or operation.axis is None or operation.keepdims:
+        return None
+    return lambda inputs: function(inputs, operation.axis, output_type=tf.int32)
 
 
 def recurrent_layers(model: keras.Model) -> list[keras.Layer]:

@@ -87,11 +87,11 @@ class Quantizer:
         ranged = self._ranged_unless_fused(call, name)
         if rules.is_concatenation(layer) and self._has_mixed_parts(call):
             (args, kwargs), ranged = self._round_parts(call, args, kwargs), self._ranged
+        if isinstance(layer, L.ELU) or rules.operation_name(layer) == "Elu":
+            return elu(args[0], name, ranged, alpha=layer.alpha)
         function = self._activation(layer, kwargs)
         if function is not None:
             return activation(function, args[0], name, ranged)
-        if isinstance(layer, L.ELU):
-            return elu(args[0], name, ranged, alpha=layer.alpha)
         if type(layer) in rules.AFFINE and not rules.folds(self.graph, call):
             kind = rules.AFFINE[type(layer)] if rules.is_per_channel(call, self.graph) else None
             return ranged(self._layer(call, kind)(*args, **kwargs), name)
