@@ -82,10 +82,18 @@ def test_the_command_on_two_workers_makes_the_model_of_one(tmp_path, monkeypatch
     assert [row["accuracy"] for row in rows[0]] == [row["accuracy"] for row in rows[1]]
     weights = [keras.models.load_model(f"{run}/model.keras").get_weights() for run in (one, two)]
     assert exactness.largest(*weights) < 1e-4  # uneven last batches
+
+
+@pytest.mark.full
+@pytest.mark.process
+def test_an_error_of_the_chief_ends_all_workers_with_one_message(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
     told = io.StringIO()
-    assert tfopt.distribute.launch([*command, str(tmp_path)], 2, output=told) == 1
+    command = ["finetune", "--data", "digits", "--output", str(tmp_path)]
+    assert tfopt.distribute.launch(command, 2, output=told) == 1
     errors = re.findall(r"tfopt finetune: .*", told.getvalue())
     assert len(errors) == 1 and "holds files of something else" in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_two_replicas_of_one_machine_train_as_one_device(two_replicas, mended, tmp_path):
