@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt.callbacks import Resume, WeightAveraging
+from tfopt.callbacks import Resume, TrainingMonitor, WeightAveraging
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(22, 3)).astype("float32"), RNG.normal(size=(22, 1)).astype("float32")
@@ -55,7 +55,7 @@ DATA = {  # what `fit` gets, and its other arguments
     "threads": lambda: (Shuffled(workers=2), {}),
     "generator": lambda: (endless(), {"steps_per_epoch": 5}),
 }
-FULL = ("endless", "finite with steps", "unknown length", "threads", "generator")
+FULL = ("arrays", "endless", "finite with steps", "unknown length", "threads", "generator")
 
 
 class Interruption(Exception):
@@ -109,6 +109,18 @@ def test_interrupted_anywhere_ends_bit_identical(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["shuffled", "unknown length"])
 def test_executions_of_several_steps_of_which_the_last_has_fewer(kind, tmp_path):
     check(kind, tmp_path, (1, 3), steps=4)
+
+
+def test_norms_of_an_epoch_are_those_of_an_unbroken_run(tmp_path):
+    def norms(folder, batches=999):
+        monitor = TrainingMonitor(norms_every=2)
+        history = run(folder, "arrays", batches, callbacks=[monitor])[1]
+        return {name: values for name, values in history.items() if "norm" in name}
+
+    expected = norms(tmp_path / "whole")
+    with pytest.raises(Interruption):
+        norms(tmp_path / "broken", 9)
+    assert norms(tmp_path / "broken") == expected
 
 
 def test_data_of_other_kinds_are_refused_at_once(tmp_path):

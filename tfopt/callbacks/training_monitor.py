@@ -151,11 +151,13 @@ class TrainingMonitor(StatefulCallback):
         self._stop = []
 
     def get_state(self) -> dict[str, Any]:
-        """Nothing: clocks and counters of another process mean nothing here."""
-        return {}
+        """Norms of the epoch so far; clocks and counters of another process mean nothing here."""
+        return {} if self._norms is None else {"seen": self._norms.seen}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Restores the norms: batches that `Resume` passes by have none."""
+        if self._norms is not None:
+            self._norms.seen = list(state.get("seen", []))
 
     def _looks_at_norms(self) -> bool:
         return self.norms_every is not None and self._batches % self.norms_every == 0
