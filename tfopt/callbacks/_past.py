@@ -29,7 +29,8 @@ def batch_spec(data: Any) -> Any:
             "`Resume(data=...)` needs `model.fit` for data that are not from `tfopt.data.pipeline`, to read "
             "past them. In a loop of your own leave `data` out."
         )
-    return _fit_data.batch_spec_of_fit() or data.element_spec
+    is_dataset = isinstance(data, tf.data.Dataset | tf.distribute.DistributedDataset)
+    return data.element_spec if is_dataset else _fit_data.batch_spec_of_fit()
 
 
 def read_epochs(data: Any, epochs: int, size: int) -> None:
