@@ -93,7 +93,7 @@ def test_validation_sees_statistics_that_follow_the_weights(path):
     for norm in norms:
         norm.momentum = 0.999
     session = Session.open(digits(), CompressConfig(epochs=4, augment=None).training(model))
-    groups, pruning = tfopt.optimizers.no_decay_on_norm_and_bias(model), tfopt.compress.Pruning(0.2)
+    groups, pruning = tfopt.optimizers.no_decay_on_norm_and_bias, tfopt.compress.Pruning(0.2)
     training = Training("pruning", 4, 0.01, groups, [pruning], keep_best=False)
     history = fit_with_fresh_statistics(model, session, training)
     _, measured = model.evaluate(session.plain("validation"), verbose=0)  # with statistics measured anew

@@ -71,7 +71,7 @@ def trained(tmp_path=None, progress=None, **options):
     if tmp_path is not None:
         session = session.in_folder(lambda stage: tmp_path / stage, lambda stage: tmp_path / "logs" / stage)
     model = starting_model(session)
-    fit.fit(model, session, fit.Training("fine-tuning", 2, 1e-2, [], precision=config.precision))
+    fit.fit(model, session, fit.Training("fine-tuning", 2, 1e-2, lambda _: [], precision=config.precision))
     return model
 
 
