@@ -71,6 +71,7 @@ def test_the_file_runs_where_only_the_interpreter_numpy_and_pillow_are(folder, m
     assert subprocess.check_output(command, text=True).strip() in set("0123456789")
 
 
+@pytest.mark.full
 def test_example_runs(folder, monkeypatch, capsys):
     path = ROOT / "examples" / "finetune_mobilenet.py"
     assert len(path.read_text().splitlines()) <= 120
@@ -81,6 +82,7 @@ def test_example_runs(folder, monkeypatch, capsys):
     assert "int8 file" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_imagenet_example_runs_on_random_images_of_its_form(folder, monkeypatch, capsys):
     path = ROOT / "examples" / "imagenet.py"
     assert len(path.read_text().splitlines()) <= 120

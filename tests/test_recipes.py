@@ -227,7 +227,8 @@ class StopsAt:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("stage", ["quantization", pytest.param("fine-tuning", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("stage", ["quantization", "fine-tuning"])
 def test_a_run_stopped_inside_an_epoch_ends_like_the_one_that_was_not(stage, run, tmp_path, monkeypatch):
     """So two whole runs with one seed give the same weights, curves and file, bit for bit."""
     _, options, result = run

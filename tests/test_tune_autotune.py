@@ -126,6 +126,7 @@ def test_the_recipe_trains_with_the_threads_it_is_given(tmp_path):
         tfopt.finetune(IMAGES, CONFIG, threads=7, output=str(tmp_path / "run"))
 
 
+@pytest.mark.full
 @pytest.mark.process
 def test_a_short_training_stays_as_it_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

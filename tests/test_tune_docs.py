@@ -10,6 +10,7 @@ import pytest
 TEXT = (pathlib.Path(__file__).parent.parent / "docs" / "tuning.md").read_text()
 
 
+@pytest.mark.full
 def test_the_search_runs(tmp_path, monkeypatch, capsys):
     code = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
     monkeypatch.chdir(tmp_path)

@@ -61,6 +61,7 @@ def test_the_command_runs_what_the_search_found(photos, tmp_path):
     assert config["quantization"] is None and config["epochs"] == 1 and (output / "model.tflite").exists()
 
 
+@pytest.mark.full
 def test_a_search_starts_from_the_settings_as_they_are(photos, tmp_path):
     space = {"learning_rate": tfopt.tune.Range(1e-4, 1e-2, log=True), "optimizer": ["lion", "adamw"]}
     config = dataclasses.replace(TINY, learning_rate=2e-3)
@@ -75,7 +76,10 @@ def test_a_search_starts_from_the_settings_as_they_are(photos, tmp_path):
     assert len(again) == 2 and again[0] == result.trials[0]
 
 
-@pytest.mark.parametrize("tuner", ["hyperband", "bayesian", "random", "grid"])
+@pytest.mark.parametrize(
+    "tuner",
+    ["random", *(pytest.param(name, marks=pytest.mark.full) for name in ("hyperband", "bayesian", "grid"))],
+)
 def test_the_first_trial_is_the_main_job_and_may_fail(photos, tmp_path, monkeypatch, tuner):
     row = SimpleNamespace(accuracy=0.5, bytes=1, bytes_zipped=1, latency=SimpleNamespace(median_ms=1.0))
 

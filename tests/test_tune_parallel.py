@@ -13,6 +13,7 @@ from tfopt.tune import launch_search
 JOB = pathlib.Path(__file__).parent / "workers" / "search_job.py"
 
 
+@pytest.mark.full
 @pytest.mark.process
 def test_a_killed_worker_is_replaced_and_no_result_is_lost(tmp_path, capfd):
     code = main(["launch", "--tuner", "-n", "2", "--max-restarts", "1", str(JOB), str(tmp_path)])

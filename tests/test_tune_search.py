@@ -18,11 +18,16 @@ QUIET = ConsoleProgress(Console(quiet=True))
 SPACE = {"rate": Range(0.01, 1.0, log=True), "layers": [1, 2, 3], "bits": [None, "int8"]}
 
 
+def full(*values):
+    """Parameters that `make test` leaves to `make test-all`."""
+    return [pytest.param(value, marks=pytest.mark.full) for value in values]
+
+
 def score(values, epochs=None):
     return {"accuracy": 1 - abs(math.log10(values["rate"]) + 1), "bytes": 1000 * values["layers"]}
 
 
-@pytest.mark.parametrize("tuner", ["random", "grid", "hyperband"])
+@pytest.mark.parametrize("tuner", ["random", *full("grid", "hyperband")])
 def test_search_finds_and_resumes_without_running_twice(tmp_path, tuner):
     calls = []
 
@@ -39,6 +44,7 @@ def test_search_finds_and_resumes_without_running_twice(tmp_path, tuner):
     assert result.best.values == best == json.loads((tmp_path / "best.json").read_text())
 
 
+@pytest.mark.full
 def test_the_best_is_judged_at_full_length(tmp_path):
     """High rates lead after few epochs and lose in the end."""
 
@@ -68,6 +74,7 @@ def test_a_score_that_is_no_number_is_no_result(tmp_path):
         search(None, {"layers": [1, 2]}, output=tmp_path / "none", **options)
 
 
+@pytest.mark.full
 def test_bayesian_search_is_quick_and_better_than_chance(tmp_path):
     def evaluate(values, epochs):
         return {"accuracy": -((values["x"] - 0.7) ** 2)}

@@ -112,6 +112,7 @@ def test_memory_has_a_limit():
         little.measure(TrainingSetting(1))
 
 
+@pytest.mark.full
 @pytest.mark.process
 def test_the_winner_is_confirmed_and_remembered(tmp_path):
     options = dict(batch_size=2, space={"batch_size": [1, 8]}, cache_dir=str(tmp_path))
