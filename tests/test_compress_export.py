@@ -781,3 +781,17 @@ def test_a_file_that_does_not_come_to_an_end_is_refused(tmp_path, monkeypatch):
         ValueError, match=r"does not come to an end within 0.5 seconds with 'm.tflite' \(SIGKILL"
     ):
         _probe._Child().check(tmp_path / "m.tflite", b"content")
+
+
+def test_small_quantities_are_judged_by_their_own_size(tmp_path):
+    """Noise far below 1 counted as none: half precision kept two digits of outputs of 1e-7, silently."""
+    model = keras.Sequential(
+        [keras.Input((4,)), L.Dense(3, kernel_initializer=keras.initializers.RandomNormal(0, 1e-7))]
+    )
+    inputs = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    with pytest.raises(ValueError, match="14.* dB.*scale smaller weights up, or export with"):
+        export(model, tmp_path / "half.tflite", "float16", representative_data=inputs)
+    for quantization in (None, "dynamic"):
+        file = export(model, tmp_path / "kept.tflite", quantization, representative_data=inputs)
+        error = np.abs(file.predict(inputs) - model.predict(inputs, verbose=0)).max()
+        assert error < 0.02 * np.abs(model.predict(inputs, verbose=0)).max()

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfopt import _fit_data
 
-_LOG = logging.getLogger("tfopt.callbacks.resume")
+_logger = logging.getLogger(__name__)
 
 
 def position_of(data: Any) -> Any:
@@ -38,5 +38,5 @@ def read_epochs(data: Any, epochs: int, size: int) -> None:
     if data is None or position_of(data) is not None:
         return
     if epochs:
-        _LOG.info("Resume: reads past the data of %d epochs.", epochs)
+        _logger.info("Resume: reads past the data of %d epochs.", epochs)
     _fit_data.read_epochs(epochs, size)

@@ -19,12 +19,16 @@ _NAMED = 4
 @final
 @dataclass(frozen=True)
 class Agreement:
-    """One output: the ratio over all of it, and the channels of its last axis that fall below the limit."""
+    """One output: the ratio over all of it, and the channels of its last axis that fall below the limit.
+
+    `size` is below 1 for an output that never reaches 0.001, whose noise is small for that reason alone.
+    """
 
     name: str
     decibels: float
     limit: float
     noise: float
+    size: float
     channels: int
     lost: tuple[int, ...]
     lost_decibels: float
@@ -34,7 +38,7 @@ class Agreement:
     @property
     def is_good(self) -> bool:
         """Whether the whole output and each of its channels reach the limit."""
-        return not self.lost and (self.decibels >= self.limit or self.noise < 1e-9)
+        return not self.lost and (self.decibels >= self.limit or self.noise < 1e-9 * self.size)
 
     def sentence(self) -> str:
         """What is wrong, with numbers."""
@@ -94,7 +98,8 @@ def _agreement(
     constant = signal < np.square(1e-3 * typical) + _TINY
     signal = np.where(constant, np.square(0.1 * typical), signal)
     excused = 1.5 * step if math.isclose(step, PROBABILITY_STEP, rel_tol=1e-3) else 0.0
-    allowed = np.maximum(np.square(np.maximum(excused, 1e-5 * typical)), 1e-12)
+    size = min(1.0, float(np.square(np.abs(rows).max(initial=0.0) / 1e-3)))
+    allowed = np.maximum(np.square(np.maximum(excused, 1e-5 * typical)), 1e-12 * size)
     ratios = 10.0 * np.log10(np.maximum(signal, _TINY) / np.maximum(noise, _TINY))
     # Float files lose no channel by a shared scale: small channels only carry the rounding of float32.
     judged = (noise > allowed) & (ratios < limit) & (quantization is not None)
@@ -107,6 +112,7 @@ def _agreement(
         decibels=decibels(want, got),
         limit=limit,
         noise=float(np.mean(np.square(want - got))) if excused == 0 else _beyond(noise, excused),
+        size=size,
         channels=rows.shape[1],
         lost=tuple(int(index) for index in lost),
         lost_decibels=float(ratios[worst]),

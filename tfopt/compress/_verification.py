@@ -17,6 +17,10 @@ SPLIT = (
     "Quantities of very different size share one scale in this output: give each its own output, "
     "`keras.Model(inputs, {'a': a, 'b': b})`, without the layer that joins them."
 )
+_HALF = (
+    " Half precision is exact to three digits from 6e-5 to 65,504: scale smaller weights up, or export with "
+    "quantization=None or 'dynamic'."
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -67,7 +71,7 @@ def verify(
     text = f"{file.path.name}: " + "; ".join(output.sentence() for output in bad)
     text += f", on {len(inputs[0])} inputs"
     if quantization in (None, "float16"):
-        raise ValueError(f"{text}, so it was not written.")
+        raise ValueError(f"{text}, so it was not written.{_HALF if quantization == 'float16' else ''}")
     advice = "Measure it with `compare`; `quantize_aware` training may help."
     if quantization == "int8" and any(output.shares_a_scale for output in bad):
         advice = SPLIT
