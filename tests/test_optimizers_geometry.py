@@ -1,5 +1,7 @@
 """Kernels as their layers mean them: inputs, outputs, experts, gates and groups are asked of the layer."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 
 import tfopt.optimizers as to
 from tfopt.optimizers._kernel_table import geometries
+from tfopt.optimizers._owners import owners
 
 L = keras.layers
 
@@ -210,3 +213,12 @@ def test_norms_with_several_axes_are_not_decayed():
     model = keras.Sequential([keras.Input((4, 3)), L.LayerNormalization(axis=(1, 2)), L.PReLU(), L.Dense(2)])
     (group,) = to.no_decay_on_norm_and_bias(model)
     assert {variable.name for variable in group.match} == {"gamma", "beta", "alpha", "bias"}
+
+
+def test_layers_that_a_program_has_frozen_are_found():
+    """`gc.freeze`, which servers call before they fork, hides objects from `gc.get_objects`."""
+    layer = keras.layers.Conv2DTranspose(2, 3)
+    layer.build((None, 4, 4, 5))
+    gc.freeze()
+    found = owners([layer.kernel])
+    assert found == {id(layer.kernel): [layer]} and gc.get_freeze_count()

@@ -21,9 +21,17 @@ def owners(variables: Sequence[Any]) -> dict[int, list[keras.Layer]]:
         return {}
     found = _owned(wanted, list(_LAYERS))
     if len(found) < len(wanted):
-        found = _owned(wanted, [each for each in gc.get_objects() if issubclass(type(each), keras.Layer)])
+        found = _owned(wanted, _alive())
+    if len(found) < len(wanted) and gc.get_freeze_count():
+        gc.unfreeze()  # what a program has frozen, `gc.get_objects` leaves out
+        found = _owned(wanted, _alive())
+        gc.freeze()
     _LAYERS.update(layer for layers in found.values() for layer in layers)
     return found
+
+
+def _alive() -> list[keras.Layer]:
+    return [each for each in gc.get_objects() if issubclass(type(each), keras.Layer)]
 
 
 def _owned(wanted: set[int], layers: list[keras.Layer]) -> dict[int, list[keras.Layer]]:
