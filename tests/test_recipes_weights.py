@@ -14,7 +14,7 @@ import tfopt
 from tfopt.cli._arguments import add_options
 from tfopt.recipes import class_weight
 from tfopt.recipes.compress_config import CompressConfig
-from tfopt.recipes.missing_classes import missing_classes_text
+from tfopt.recipes.missing_classes import lacking_text
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import Run
 from tfopt.recipes.run_folder import StageRecord
@@ -192,8 +192,8 @@ def test_classes_that_a_split_lacks_are_told():
     lacking = splits["test"][1] != 2
     splits["test"] = tuple(part[lacking] for part in splits["test"])
     found = tfopt.data.load(splits, class_names=["cat", "dog", "eel"])
-    assert missing_classes_text(found) == "no test images of 'eel': the results say nothing about them"
-    assert missing_classes_text(tfopt.data.load(images())) == ""
+    assert lacking_text(found) == "no test images of 'eel': the results say nothing about them"
+    assert lacking_text(tfopt.data.load(images())) == ""
 
 
 @pytest.mark.parametrize("learns", [True, False])

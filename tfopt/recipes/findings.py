@@ -17,7 +17,7 @@ from tfopt import distribute, report
 from tfopt.compress import Comparison, TFLiteModel
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
-from tfopt.recipes.missing_classes import missing_classes_text
+from tfopt.recipes.missing_classes import lacking_text
 from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.session import Session, image_counts
 from tfopt.recipes.stages import FineTuning, Slimming
@@ -81,7 +81,7 @@ def write_report(
         scored = attempt(title_of_scores, lambda: task_scores(setting, model, file), {})
     nothing: tuple[Any, Any] = (None, None)
     samples = attempt("Data", lambda: augmented_samples(setting), nothing)
-    warnings = [missing_classes_text(setting.images), setting.leak_text, *comparison.warnings]
+    warnings = [lacking_text(setting.images), setting.leak_text, *comparison.warnings]
     warnings += [verdict(record.history, setting.task, setting.validation) for record in records]
     skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
     content = report.Report(

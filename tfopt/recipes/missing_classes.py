@@ -10,7 +10,7 @@ _MEANING = {
 _NAMED = 5
 
 
-def missing_classes_text(images: ImageDataset) -> str:
+def lacking_text(images: ImageDataset) -> str:
     """A warning for each split that lacks classes or labels, in one line; "" if none does."""
     if images.task == "regression":
         return ""

@@ -23,7 +23,7 @@ from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.data_options import several_columns
 from tfopt.recipes.devices import strategy_of
 from tfopt.recipes.leaking import leak_text
-from tfopt.recipes.missing_classes import missing_classes_text
+from tfopt.recipes.missing_classes import lacking_text
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.sampling import sampled
@@ -168,9 +168,7 @@ class Session:
         """Says how many images there are, what is wrong with them, and what the report will lack."""
         one_class = self.task.name == tasks.Classification.name
         lacking = missing(_OF_THE_REPORT) if one_class else []
-        for text in filter(
-            None, (self.counts_text, missing_classes_text(self.images), self.leak_text, *lacking)
-        ):
+        for text in filter(None, (self.counts_text, lacking_text(self.images), self.leak_text, *lacking)):
             self.progress.say(text)
 
     @functools.cached_property
