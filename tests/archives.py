@@ -15,6 +15,7 @@ import zipfile
 
 IN_WHEEL = (
     "tfopt/py.typed",
+    "tfopt/data/digits.npz",
     "tfopt/report/page.html",
     "tfopt/report/style.css",
     r"tfopt-[\d.]+\.dist-info/(licenses/)?LICENSE",

@@ -1,9 +1,11 @@
 """`load` and `resized`: every kind of source, splits, and every kind of bad input by name."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -49,6 +51,16 @@ def test_digits_are_stratified_and_reproducible():
     first = [image.numpy() for image, _ in data.test]
     assert all(np.array_equal(a, b.numpy()) for a, (b, _) in zip(first, again.test))
     assert not all(np.array_equal(a, b.numpy()) for a, (b, _) in zip(first, other.test))
+
+
+def test_digits_are_those_of_scikit_learn_and_need_it_not(monkeypatch):
+    """A core installation, which has no scikit-learn, runs the main job on them."""
+    theirs = sklearn.datasets.load_digits()
+    for module in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
+    source = random_access_of(load("digits", validation_split=0, test_split=0).train)
+    assert np.array_equal(source.labels, theirs.target)
+    assert np.array_equal(source.pixels[..., 0], np.rint(theirs.images * (255 / 16)))
 
 
 def test_split_is_a_partition_with_equal_shares():

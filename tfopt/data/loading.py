@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfopt._checks import check_choice, check_integer, check_number, message
-from tfopt._optional import require
 from tfopt.data.arrays import from_arrays
 from tfopt.data.bit_depth import grey_bits
 from tfopt.data.dataset import ImageDataset, image_dataset
@@ -23,6 +23,7 @@ from tfopt.data.table import ENDINGS, Table, is_frame, read_frame, read_table
 from tfopt.data.targets import check_task
 from tfopt.data.tfds import from_prepared, from_tfds, prepared_folder
 
+_DIGITS = pathlib.Path(__file__).with_name("digits.npz")
 _logger = logging.getLogger(__name__)
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
@@ -66,7 +67,7 @@ def load(
               and if wanted a column of splits and one of sample weights;
             - a folder that TensorFlow Datasets prepared (with `dataset_info.json`), or Parquet files of
               encoded images and labels, as `datasets` of Hugging Face saves them (with `pyarrow`);
-            - "digits": the 1,797 handwritten digits of scikit-learn, 8x8, gray, 10 classes;
+            - "digits": 1,797 handwritten digits that tfopt brings, 8x8, gray, 10 classes;
             - a name of TensorFlow Datasets, "tf_flowers", with a slice if wanted, "cifar10/train[:10%]";
             - arrays (x, y) or (x, y, sample_weights): images [examples, height, width, 1 or 3] with pixels
               in [0, 255] and integer labels [examples]; zeros and ones [examples, classes] with
@@ -197,10 +198,15 @@ def _refuse_archives(name: str) -> None:
 
 
 def _digits() -> InMemory:
-    datasets = require("sklearn.datasets", "`tfopt.data.load('digits')`")
-    digits = datasets.load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return InMemory(np.repeat(pixels[..., None], 3, axis=-1), digits.target)
+    """The test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI, CC BY 4.0).
+
+    In the order of scikit-learn's `load_digits`, with 17 levels of gray. The package holds the file, so
+    that the main job can be tried without scikit-learn, which is an extra, and without a network.
+    """
+    with np.load(_DIGITS, allow_pickle=False) as file:
+        images, targets = file["images"], file["labels"]
+    pixels = np.rint(images * (255 / 16)).astype(np.uint8)
+    return InMemory(np.repeat(pixels[..., None], 3, axis=-1), targets.astype(np.int64))
 
 
 def _described(arrays: Mapping[str, InMemory]) -> str:

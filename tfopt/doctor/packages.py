@@ -66,7 +66,7 @@ def versions() -> Iterator[Finding]:
 
 # Extra -> what it is for. That one is absent is no fault: the main job does without.
 _EXTRAS = {
-    "report": "the map of images in a report, plots, and the data set 'digits'",
+    "report": "the map of images in a report, and plots",
     "search": "`tfopt search`: keras-tuner imports it",
     "litert": "running .tflite files without TensorFlow",
     "parquet": "Parquet files",
