@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import re
 
 import pytest
 
@@ -122,31 +123,89 @@ def test_public_names_are_documented(path):
             assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
 
 
-POSIX_ONLY = {
-    *("fcntl", "resource", "pwd", "grp", "termios", "pty", "os.fork", "os.killpg", "os.getuid", "os.geteuid"),
-    *("os.statvfs", "os.sched_getaffinity", "os.setsid", "os.getpgid", "signal.SIGKILL", "signal.SIGSTOP"),
-    *("signal.SIGCONT", "signal.SIGALRM", "signal.SIGHUP", "signal.SIGUSR1"),
+# What Python has on POSIX systems only, by its documentation. Windows fails on the import or the attribute.
+POSIX_MODULES = {
+    *("crypt", "curses", "fcntl", "grp", "nis", "ossaudiodev", "pty", "pwd", "readline", "resource", "spwd"),
+    *("syslog", "termios", "tty"),
 }
+POSIX_OF_OS = r"""
+    chown|chroot|confstr|ctermid|eventfd|fchdir|fchmod|fchown|fork|forkpty|fpathconf|fstatvfs|get(e|res)?[ug]id
+    |getgroups|getgrouplist|getloadavg|getpgid|getpgrp|getpriority|getsid|getxattr|initgroups|killpg|lchown|listxattr|lockf
+    |memfd_create|mkfifo|mknod|nice|O_(CLOEXEC|DIRECTORY|DIRECT|NOFOLLOW|NONBLOCK|SYNC|DSYNC|NOCTTY|TMPFILE)|openpty
+    |pathconf|pidfd_open|pipe2|posix_\w+|pread(v)?|pwrite(v)?|readv|register_at_fork|removexattr|RTLD_\w+|sched_\w+
+    |sendfile|set(e|re|res)?[ug]id|setgroups|setns|setpgid|setpriority|setsid|setxattr|splice|statvfs|sync|sysconf
+    |tc[gs]etpgrp|ttyname|uname|unshare|wait|wait3|wait4|waitid|W(NOHANG|UNTRACED|IF\w+|EXITSTATUS|TERMSIG)|writev
+"""
+POSIX_NAMES = re.compile(
+    rf"""os\.({POSIX_OF_OS})$
+    |signal\.(?!SIG(ABRT|BREAK|FPE|ILL|INT|SEGV|TERM|_DFL|_IGN)$)SIG[A-Z]\w*$
+    |signal\.(alarm|getitimer|pause|pthread_\w+|setitimer|siginterrupt|sigpending|sigtimedwait|sigwait(info)?)$
+    |socket\.(AF_UNIX|SO_REUSEPORT|socketpair|sendmsg)$
+    |select\.(poll|epoll|kqueue)$
+    |time\.(tzset|clock_gettime|clock_settime|pthread_getcpuclockid)$""",
+    re.VERBOSE,
+)
 GUARDS = ("sys.platform", "os.name", "hasattr(os", "hasattr(signal", "ImportError", "AttributeError")
 
 
-def posix_only(path: pathlib.Path) -> list[tuple[str, str]]:
+def posix_only(source: ast.Module) -> list[tuple[str, str]]:
     """(name, code of the top-level statement around it) of what Windows does not have."""
     found = []
-    for statement in tree(path).body:
+    for statement in source.body:
         for node in ast.walk(statement):
+            used = []
             if isinstance(node, ast.Import):
-                used = POSIX_ONLY.intersection(alias.name for alias in node.names)
-            else:
-                used = POSIX_ONLY.intersection([ast.unparse(node)] if isinstance(node, ast.Attribute) else [])
+                used = [alias.name for alias in node.names if alias.name in POSIX_MODULES]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                used = [node.module] if node.module in POSIX_MODULES else filter(POSIX_NAMES.match, names)
+            elif isinstance(node, ast.Attribute):
+                used = filter(POSIX_NAMES.match, [ast.unparse(node)])
+            elif isinstance(node, ast.keyword) and node.arg == "preexec_fn":
+                used = ["preexec_fn"]  # `Popen` on Windows raises ValueError
             found += [(name, ast.unparse(statement)) for name in used]
     return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_no_posix_only_call_without_a_guard(path):
-    for name, code in posix_only(path):
+    for name, code in posix_only(tree(path)):
         assert any(guard in code for guard in GUARDS), f"{path}: guard {name} by sys.platform"
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import fcntl", ["fcntl"]),
+        ("from os import fork, path", ["os.fork"]),
+        ("def f():\n    return os.getuid() + os.getpid()", ["os.getuid"]),
+        ("signal.signal(signal.SIGTERM, signal.SIG_DFL); signal.SIGUSR1; signal.Signals", ["signal.SIGUSR1"]),
+        ("subprocess.Popen([], preexec_fn=os.setsid)", ["os.setsid", "preexec_fn"]),
+    ],
+)
+def test_the_test_of_posix_calls_finds_them(code, found):
+    assert sorted(name for name, _ in posix_only(ast.parse(code))) == found
+
+
+def unnamed_encodings(source: ast.Module) -> list[str]:
+    """Calls that read or write text in the encoding of the system: that of Windows lacks most letters."""
+    found = []
+    for node in ast.walk(source):
+        if not isinstance(node, ast.Call) or any(each.arg == "encoding" for each in node.keywords):
+            continue
+        called = ast.unparse(node.func)
+        if called.endswith((".read_text", ".write_text")):
+            found.append(ast.unparse(node))
+        elif called == "open":
+            given = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "mode")]
+            if not any("b" in getattr(mode, "value", "b") for mode in given):
+                found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_text_files_name_their_encoding(path):
+    assert unnamed_encodings(tree(path)) == [], "add encoding='utf-8'"
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -15,7 +15,7 @@ def free_memory() -> int:
 
 def _of_machine() -> int:
     try:
-        with open("/proc/meminfo") as lines:
+        with open("/proc/meminfo", encoding="utf-8") as lines:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):  # not Linux
         pass
@@ -30,7 +30,7 @@ def _of_machine() -> int:
 def _of_containers() -> list[int]:
     """What is left below the limit of each control group that the process is in, v1 and v2."""
     try:
-        lines = _OWN_CGROUPS.read_text().splitlines()
+        lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return [_UNLIMITED]
     left = [_UNLIMITED]
@@ -53,11 +53,11 @@ def _of_containers() -> list[int]:
 
 def _left_in(group: pathlib.Path, limit_name: str, usage_name: str, reclaimable: str) -> int:
     try:
-        limit = (group / limit_name).read_text().strip()
+        limit = (group / limit_name).read_text(encoding="utf-8").strip()
         if limit == "max" or int(limit) >= _UNLIMITED:
             return _UNLIMITED
-        used = int((group / usage_name).read_text())
-        pairs = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / usage_name).read_text(encoding="utf-8"))
+        pairs = (line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
         cached = next((int(value) for name, value in pairs if name == reclaimable), 0)
         return int(limit) - used + cached  # files that are cached make room
     except (OSError, ValueError):
@@ -72,7 +72,7 @@ def _of_process() -> int:
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit == resource.RLIM_INFINITY:
             return _UNLIMITED
-        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+        pages = int(pathlib.Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         return limit - pages * os.sysconf("SC_PAGE_SIZE")
     except (ImportError, OSError, ValueError):
         return _UNLIMITED

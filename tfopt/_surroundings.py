@@ -44,6 +44,6 @@ def cache_folder() -> pathlib.Path:
 def system_text(path: str) -> str:
     """The text of a file of the system, empty where there is none: not Linux, or a process that ended."""
     try:
-        return pathlib.Path(path).read_text()
+        return pathlib.Path(path).read_text(encoding="utf-8")
     except OSError:
         return ""

@@ -117,12 +117,13 @@ class CheckpointFolder:
     def note_divergence(self, epoch: int, variable: str) -> None:
         """Notes for the next start that a state was not saved because it was not finite."""
         _LOG.warning("Resume: `%s` holds NaN or infinity. The last finite checkpoint is kept.", variable)
-        self._divergence.write_text(json.dumps({"epoch": epoch, "variable": variable}))
+        note = json.dumps({"epoch": epoch, "variable": variable})
+        self._divergence.write_text(note, encoding="utf-8")
 
     def say_divergence(self) -> None:
         """Warns if the last run ended in values that are not finite."""
         try:
-            note = json.loads(self._divergence.read_text())
+            note = json.loads(self._divergence.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none, or a torn one: it is only a hint
             return
         _LOG.warning(

@@ -133,7 +133,7 @@ class Comparison(Printable):
         about = {"class_names": self.class_names, "support": self.support, "warnings": self.warnings}
         text = json.dumps({"rows": rows, **about}, indent=2)
         if path is not None:
-            pathlib.Path(path).write_text(text)
+            pathlib.Path(path).write_text(text, encoding="utf-8")
         return text
 
 

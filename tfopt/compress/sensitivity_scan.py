@@ -91,7 +91,7 @@ class Sensitivity(Printable):
         """Everything as JSON text, written to a file too if a path is given."""
         text = json.dumps(asdict(self), indent=2)
         if path is not None:
-            pathlib.Path(path).write_text(text)
+            pathlib.Path(path).write_text(text, encoding="utf-8")
         return text
 
     def plot(self, path: str | pathlib.Path) -> pathlib.Path:

@@ -13,6 +13,8 @@ from typing import TextIO
 from tfopt._surroundings import KILL, TERMINATE, signal_group
 
 POLL_SECONDS = 0.05
+# Python writes to a pipe in blocks, and on Windows in an encoding that lacks most letters.
+_TEXT = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 class ProcessGroup:
@@ -48,11 +50,12 @@ class ProcessGroup:
         for name, command in commands.items():
             child = subprocess.Popen(
                 list(command),
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environments[name]},
+                env={**os.environ, **_TEXT, **environments[name]},
                 stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
             )
@@ -110,7 +113,7 @@ class ProcessGroup:
 
     def _pump(self, name: str, child: subprocess.Popen, log_dir: str | os.PathLike | None) -> None:
         path = os.devnull if log_dir is None else pathlib.Path(log_dir) / f"worker-{name}.log"
-        with open(path, "a", buffering=1) as log, child.stdout or io.StringIO() as lines:
+        with open(path, "a", buffering=1, encoding="utf-8") as log, child.stdout or io.StringIO() as lines:
             for line in lines:
                 log.write(line)
                 if self._output is not None:

@@ -45,7 +45,7 @@ def _compute_capabilities() -> list[tuple[int, int]]:
 
 def _cpu_flags() -> set[str]:
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next((set(line.split()) for line in file if line.startswith("flags")), set())
     except OSError:  # not Linux: no such file, so nothing is known
         return set()

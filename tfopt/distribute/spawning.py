@@ -74,7 +74,8 @@ def spawn(
         finally:
             group.stop(grace_seconds=0.0)
         if group.failed is not None:
-            lines = (directory / f"worker-{group.failed}.log").read_text().splitlines()[-_TAIL_LINES:]
+            log = (directory / f"worker-{group.failed}.log").read_text(encoding="utf-8")
+            lines = log.splitlines()[-_TAIL_LINES:]
             raise RuntimeError("\n".join([f"Worker {group.failed} failed with exit code {status}:", *lines]))
         return [pickle.loads((directory / f"result-{index}").read_bytes()) for index in names]
 

@@ -32,7 +32,7 @@ def keras_home() -> pathlib.Path:
 def _backend() -> str:
     """The backend that Keras takes: the variable, its file of settings, or TensorFlow."""
     try:
-        settings = json.loads((keras_home() / "keras.json").read_text())
+        settings = json.loads((keras_home() / "keras.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # Keras passes over such a file too
         settings = {}
     configured = settings.get("backend") if isinstance(settings, dict) else None

@@ -71,6 +71,6 @@ def _copy_stages(workers: Workers, folder: RunFolder, names: list[str]) -> None:
 
 def _reads(path: pathlib.Path, word: str) -> bool:
     try:
-        return path.read_text() == word
+        return path.read_text(encoding="utf-8") == word
     except OSError:
         return False

@@ -138,7 +138,7 @@ def main(folder: str) -> None:
         folder: Where `Subject` wrote its file.
     """
     with contextlib.suppress(OSError):  # Linux only: let the system kill this process first
-        pathlib.Path("/proc/self/oom_score_adj").write_text("1000")
+        pathlib.Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     model, data = _source(pathlib.Path(folder))
     runner: _Runner | None = None
     for line in itertools.chain([""], sys.stdin):

@@ -100,6 +100,7 @@ class SearchResult(Printable):
         """
         path = self.folder / "best.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({**as_json(fixed), **as_json(self.best.values)}, indent=2) + "\n")
+        text = json.dumps({**as_json(fixed), **as_json(self.best.values)}, indent=2)
+        partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, path)
         return path
