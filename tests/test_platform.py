@@ -6,6 +6,7 @@ import functools
 import pathlib
 import re
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -269,6 +270,47 @@ def test_locks_use_the_calls_of_windows(tmp_path, monkeypatch):
         _locks.lock(file.fileno(), wait=False)
         with pytest.raises(BlockingIOError):
             _locks.lock(file.fileno(), wait=False)
+
+
+_AS_ON = """
+import importlib, os, pathlib, pkgutil, re, signal, socket, sys, tempfile, types
+sys.path.insert(0, {tests!r})
+import keras, tensorflow, scipy.optimize, psutil, rich.console, rich.progress, PIL.Image
+import test_architecture as rules
+
+def without(module):
+    for name in list(vars(module)):
+        if rules.POSIX_NAMES.match(f"{{module.__name__}}.{{name}}"):
+            delattr(module, name)
+
+sys.platform = {platform!r}
+if sys.platform == "win32":
+    for name in rules.POSIX_MODULES:
+        sys.modules[name] = None
+    without(signal)
+    without(os)
+    sys.modules["msvcrt"] = types.SimpleNamespace(LK_LOCK=1, LK_NBLCK=2, locking=lambda *given: None)
+import tfopt
+for module in pkgutil.walk_packages(tfopt.__path__, "tfopt."):
+    if not module.name.endswith(("__main__", "_child")):
+        importlib.import_module(module.name)
+from tfopt import _memory, _surroundings, doctor
+from tfopt._files import write_text
+assert _surroundings.usable_cpus() >= 1 and _memory.free_memory() > 0
+write_text(pathlib.Path(tempfile.mkdtemp()) / "a.txt", "text")
+assert not doctor.is_broken([*doctor.machine.processors(), *doctor.machine.memory()])
+assert tfopt.data.load("digits").class_counts["test"][0] == 27
+print("as on", sys.platform)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("platform", ["win32", pytest.param("darwin", marks=pytest.mark.full)])
+def test_every_module_is_imported_as_on_other_systems(platform, tmp_path):
+    """Without the modules, calls and signals that Windows lacks."""
+    code = _AS_ON.format(tests=str(ROOT / "tests"), platform=platform)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1:] == [f"as on {platform}"], done.stderr[-3000:]
 
 
 # Where pickle is used, and why nobody else can write what is read.
