@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help install demo test test-parity test-versions test-all lint docs release-check bench clean
+.PHONY: help install demo test test-parity test-versions test-core test-all lint docs release-check bench clean
 
 help:
 	@echo "make demo       the main job on real embedded data, ending in runs/demo/report.html"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-all   the full numbers: every model, kill point and fuzzed file"
 	@echo "make test-parity  second opinions on the optimizers (installs torch and others)"
 	@echo "make test-versions  the tests marked 'versions' and one run on each row of docs/versions.md"
+	@echo "make test-core  install without extras, run the main job, measure what each extra adds"
 	@echo "make docs       the site, strictly and offline, in site/"
 	@echo "make release-check  build the archives and check that they are complete"
 	@echo "make lint       ruff and mypy"
@@ -44,6 +45,9 @@ test-parity: $(STAMP)
 
 test-versions:
 	$(PYTHON) tests/versions.py $(ROWS)
+
+test-core:
+	$(PYTHON) tests/footprint.py .versions/core
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[docs]'

@@ -35,35 +35,42 @@ class Row:
         requirements: What pip installs in the same call as tfopt.
         note: Where people have this combination.
         may_fail: A red row does not make the matrix red.
+        there: TensorFlow and Keras are installed first, as Colab brings them, and pip must not replace them.
+        notebooks: Run the notebooks of the docs, too.
     """
 
     python: str
     requirements: tuple[str, ...]
     note: str
     may_fail: bool = False
+    there: bool = False
+    notebooks: bool = False
 
 
 ROWS = {
     "oldest": Row("3.11", ("tensorflow==2.18.*", "keras==3.12.*"), "the oldest versions of the range"),
     "2.19": Row("3.12", ("tensorflow==2.19.*", "keras==3.14.*"), "in between"),
-    "kaggle": Row("3.12", ("tensorflow==2.20.0", "keras==3.13.2"), "Kaggle notebooks"),
-    "colab": Row("3.13", ("tensorflow==2.20.0", "keras==3.13.2"), "Google Colab"),
+    "kaggle": Row("3.12", ("tensorflow==2.20.0", "keras==3.13.2"), "Kaggle notebooks", there=True),
+    "colab": Row("3.13", ("tensorflow==2.20.0", "keras==3.13.2"), "Google Colab", there=True, notebooks=True),
     "newest": Row("3.13", ("tensorflow==2.21.*", "keras==3.15.*"), "the newest releases"),
     "nightly": Row("3.12", ("tf-nightly", "keras-nightly"), "what comes next, Keras 3.16", may_fail=True),
 }
 SHOWN = ("tensorflow", "tf-nightly", "keras", "keras-nightly", "numpy", "protobuf")
 
 
-# Files whose tests are marked `versions`, and which of their tests: those that meet private hooks of Keras,
-# the converter, saving and strategies. About four minutes on two cores.
+# Files whose tests are marked `versions`, and which of their tests: one or two for each private hook of Keras,
+# for saving, the converter, strategies and the packages that bring requirements of their own on versions.
 MARKED = {
-    "test_callbacks_everywhere.py": "",
-    "test_compress_pruning.py": "",
-    "test_distribute_errors.py": "",
-    "test_distribute_replicas.py": "Adam|EMA|float16|pruning|quantization",
+    "test_callbacks_everywhere.py": "every_callback",
+    "test_compress_bridge.py": r"equals_tfmot|round_trip\[sequential",
+    "test_compress_export.py": "every_quantization|aware_model",
+    "test_compress_pruning.py": r"exactly\[layer|tfmot|same_pruned_weights\[layer|save_load",
+    "test_data_loading.py": "tfds_names|digits_are_those",
+    "test_distribute_errors.py": "the_mend|keras_cannot|outside",
+    "test_distribute_replicas.py": "Keras Adam|EMA|float16, overflow in the first|quantization",
     "test_light_import.py": "saved_objects",
-    "test_optimizers_fit.py": "",
-    "test_platform.py": "",
+    "test_optimizers_fit.py": r"(fit_equals|saved_model|replicas|scaling)\w*\[(Adam|Lookahead|Muon)\]|ema_equals",
+    "test_tune_search.py": r"resumes.*\[random",
 }
 
 
@@ -95,10 +102,13 @@ def environment(name: str, row: Row, folder: pathlib.Path) -> pathlib.Path:
     if stamp.exists() and stamp.read_text() == key:
         return python
     run([python_of(row.python), "-m", "venv", "--clear", str(place)])
-    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-compile"]  # few of its files are imported
     if name == "nightly":  # tfopt asks for `tensorflow` and `keras`, which tf-nightly is not to pip
         run([*pip, *row.requirements, *others()])
         run([*pip, "--no-deps", "-e", str(ROOT)])
+    elif row.there:
+        run([*pip, *row.requirements])
+        run([*pip, "-e", f"{ROOT}[test]"])
     else:
         run([*pip, *row.requirements, "-e", f"{ROOT}[test]"])
     stamp.write_text(key)
@@ -144,14 +154,25 @@ def check(name: str, row: Row, folder: pathlib.Path) -> dict:
     output = folder / f"{name}-run"
     shutil.rmtree(output, ignore_errors=True)
     finetune = ["finetune", "--data", "digits", "--image-size", "32", "--output", str(output)]
+    pytest, files = (
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        [f"tests/{file}" for file in MARKED],
+    )
     commands = {
         "pip check": [python, "-m", "pip", "check"],
-        "tests": [python, "-m", "pytest", "-q", "-m", "versions and not full", "-p", "no:cacheprovider"],
+        "tests": [*pytest, "-m", "versions and not full", *files],
         "finetune": [python, "-m", "tfopt", *finetune],
     }
+    if row.notebooks:
+        commands["notebooks"] = [*pytest, "tests/test_notebooks.py"]
     if name == "nightly":
         del commands["pip check"]  # which would miss `tensorflow`
+    versions = json.loads(versions)
     steps, seconds = {}, {}
+    if row.there and {f"{key}=={versions.get(key)}" for key in ("tensorflow", "keras")} != set(
+        row.requirements
+    ):
+        steps["install"] = f"pip replaced what was there by {versions}"
     for step, command in commands.items():
         log, begin = folder / f"{name}-{step.replace(' ', '-')}.log", time.monotonic()
         try:
@@ -162,7 +183,7 @@ def check(name: str, row: Row, folder: pathlib.Path) -> dict:
         seconds[step] = round(time.monotonic() - begin)
     summary = re.findall(r"(\d+ passed.*?) in ", (folder / f"{name}-tests.log").read_text())
     return found | {
-        "versions": json.loads(versions),
+        "versions": versions,
         "steps": steps,
         "seconds": seconds,
         "tests": (summary or [""])[-1],
@@ -172,8 +193,8 @@ def check(name: str, row: Row, folder: pathlib.Path) -> dict:
 def table(results: list[dict]) -> str:
     """The results as a table of Markdown."""
     lines = [
-        "| row | Python | TensorFlow | Keras | NumPy | protobuf | tests | `finetune` | checked on |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| row | Python | TensorFlow | Keras | NumPy | protobuf | `pip check` | tests | `finetune` | date |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         versions, steps = result.get("versions", {}), result["steps"]
@@ -184,12 +205,19 @@ def table(results: list[dict]) -> str:
             versions.get("keras") or versions.get("keras-nightly", ""),
             versions.get("numpy", ""),
             versions.get("protobuf", ""),
-            result.get("tests") or steps.get("tests", steps.get("install", "")),
+            steps.get("install") or steps.get("pip check", ""),
+            ", ".join(filter(None, [result.get("tests") or steps.get("tests", ""), notebooks(steps)])),
             steps.get("finetune", ""),
             result["date"],
         ]
         lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines) + "\n"
+
+
+def notebooks(steps: dict[str, str]) -> str:
+    """What the notebooks gave, for the rows that run them."""
+    outcome = steps.get("notebooks")
+    return "" if outcome is None else f"notebooks: {outcome}"
 
 
 def is_red(result: dict) -> bool:
