@@ -75,7 +75,7 @@ def test_a_missing_extra_is_no_fault_and_names_its_install_line(installed):
     [
         ({"tensorflow_cpu": "2.20.0"}, "ok", "2.20.0 (tensorflow-cpu)", ""),
         ({"tensorflow_intel": "2.18.0"}, "ok", "2.18.0 (tensorflow-intel)", ""),
-        ({"tf_nightly": "2.23.0.dev20261101"}, "warning", "untested", "pip install"),
+        ({"tf_nightly": "2.23.0.dev20261101"}, "warning", "untested", "uninstall tf-nightly; pip install"),
         ({"tensorflow_macos": "2.16.2"}, "broken", "2.16.2 (tensorflow-macos), tested with", "uninstall"),
         ({}, "broken", "not installed", "pip install"),
     ],
@@ -89,14 +89,17 @@ def test_other_distributions_of_tensorflow_are_known(versions, status, detail, f
 def test_two_distributions_of_tensorflow_are_broken(installed):
     installed(tf_nightly="2.23.0")
     assert finding("tensorflow").status == "broken" and "write the same files" in finding("tensorflow").detail
-    assert finding("tensorflow").fix.startswith("pip uninstall tensorflow tf-nightly")
+    assert finding("tensorflow").fix.startswith(
+        'pip uninstall tensorflow tf-nightly; pip install "tensorflow'
+    )
 
 
 def test_plugins_that_do_not_fit_are_warned_of(installed, monkeypatch):
     assert finding("tensorflow-metal") is None and finding("CUDA") is None
-    installed(tensorflow_metal="1.2.0", nvidia_cudnn_cu12="9.3")
     monkeypatch.setattr(packages.builds.ctypes.util, "find_library", lambda name: None)
-    assert finding("tensorflow-metal").status == finding("CUDA").status == "warning"
+    for cuda in ("nvidia_cudnn_cu12", "nvidia_cudnn_cu13"):
+        installed(**{"tensorflow_metal": "1.2.0", cuda: "9.3"})
+        assert finding("tensorflow-metal").status == finding("CUDA").status == "warning"
 
 
 def test_a_protobuf_that_breaks_tensorflow_datasets_names_the_version_to_install():

@@ -101,6 +101,18 @@ def test_what_the_report_will_lack_is_said_before_training(tmp_path, monkeypatch
     assert 'left out, for lack of `sklearn`: pip install "tfopt[report]"' in told.getvalue()
 
 
+@pytest.mark.parametrize("widgets", [True, False])
+def test_bars_are_drawn_in_notebooks_with_and_without_ipywidgets(widgets, monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("tfopt.recipes.progress.is_installed", lambda name: widgets)
+    progress = ConsoleProgress()
+    assert progress.console.is_jupyter is widgets
+    if not widgets:
+        with progress.bar("training", 1) as bar:
+            bar.advance()
+        assert "training" in capsys.readouterr().out
+
+
 def test_a_package_that_an_option_needs_is_asked_for_before_training(tmp_path, monkeypatch, capsys):
     for module in ("tensorboard", "matplotlib.figure", "keras_tuner"):
         monkeypatch.setitem(sys.modules, module, None)

@@ -58,8 +58,8 @@ ROWS = {
 SHOWN = ("tensorflow", "tf-nightly", "keras", "keras-nightly", "numpy", "protobuf")
 
 
-# Files whose tests are marked `versions`, and which of their tests: one or two for each private hook of Keras,
-# for saving, the converter, strategies and the packages that bring requirements of their own on versions.
+# Files whose tests are marked `versions`, and which of their tests: one or two for each private hook of
+# Keras, for saving, the converter, strategies and packages with requirements of their own on versions.
 MARKED = {
     "test_callbacks_everywhere.py": "every_callback",
     "test_compress_bridge.py": r"equals_tfmot|round_trip\[sequential",
@@ -69,7 +69,7 @@ MARKED = {
     "test_distribute_errors.py": "the_mend|keras_cannot|outside",
     "test_distribute_replicas.py": "Keras Adam|EMA|float16, overflow in the first|quantization",
     "test_light_import.py": "saved_objects",
-    "test_optimizers_fit.py": r"(fit_equals|saved_model|replicas|scaling)\w*\[(Adam|Lookahead|Muon)\]|ema_equals",
+    "test_optimizers_fit.py": r"(fit_eq|saved|replicas|scaling)\w*\[(Adam|Lookahead|Muon)\]|ema_equals",
     "test_tune_search.py": r"resumes.*\[random",
 }
 

@@ -21,6 +21,7 @@ ALTERNATIVES = {
     "tf_keras": ("tf_keras", "tf_keras-nightly"),
 }
 _NIGHTLY = "nightly"
+_CUDA = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
 # On Windows `tensorflow` consisted of `tensorflow-intel` alone, up to 2.18.
 _COMPANIONS = {("tensorflow", "tensorflow-intel")}
 
@@ -41,13 +42,19 @@ def installed(name: str, version: Callable[[str], str]) -> dict[str, str]:
     return found
 
 
-def conflict(name: str, found: dict[str, str]) -> Finding | None:
-    """What is wrong where several distributions bring one package: files of each, in one folder."""
+def conflict(name: str, found: dict[str, str], install: str) -> Finding | None:
+    """What is wrong where several distributions bring one package: files of each, in one folder.
+
+    Args:
+        name: The distribution that tfopt asks for.
+        found: What `installed` found.
+        install: The command that installs it.
+    """
     names = tuple(sorted(found))
     if len(names) < 2 or names in _COMPANIONS:
         return None
     detail = f"{' and '.join(f'{key} {value}' for key, value in found.items())} write the same files"
-    return Finding(name, "broken", detail, f"pip uninstall {' '.join(names)}; then install one of them")
+    return Finding(name, "broken", detail, f"pip uninstall {' '.join(names)}; {install}")
 
 
 def status(distribution: str, wanted: bool) -> tuple[Literal["ok", "warning", "broken"], str]:
@@ -68,7 +75,7 @@ def plugins(version: Callable[[str], str]) -> Iterator[Finding]:
     if metal is not None:
         detail = f"{metal}: Apple's GPU plug-in, made for TensorFlow 2.18; with others it may fail on import"
         yield Finding("tensorflow-metal", "warning", detail, "pip uninstall tensorflow-metal")
-    if installed("nvidia-cudnn-cu12", version) and ctypes.util.find_library("cuda") is None:
+    if any(installed(name, version) for name in _CUDA) and ctypes.util.find_library("cuda") is None:
         detail = (
             "CUDA libraries are installed, but there is no NVIDIA driver (libcuda): TensorFlow uses the CPU"
         )

@@ -105,7 +105,7 @@ def _version(name: str, wanted: str) -> Finding:
     found = builds.installed(name, version)
     if not found:
         return Finding(name, "broken", "not installed", fix)
-    conflict = builds.conflict(name, found)
+    conflict = builds.conflict(name, found, fix)
     if conflict is not None:
         return conflict
     distribution, number = next(iter(found.items()))
@@ -113,8 +113,9 @@ def _version(name: str, wanted: str) -> Finding:
     if distribution == name:
         return Finding(name, "ok", number) if fits else _unfit(name, number, wanted, fix)
     status, told = builds.status(distribution, fits)
+    fix = f"pip uninstall {distribution}; {fix}"  # both would write the same files
     if status == "broken":
-        return _unfit(name, number + told, wanted, f"pip uninstall {distribution}; {fix}")
+        return _unfit(name, number + told, wanted, fix)
     return Finding(name, status, number + told, fix if status == "warning" else "")
 
 

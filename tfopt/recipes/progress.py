@@ -8,16 +8,19 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tfopt._optional import is_installed
+
 
 class ConsoleProgress:
-    """Live progress bars on a terminal; plain lines where output is no terminal.
+    """Live progress bars on a terminal and in notebooks; plain lines where output is neither.
 
     Args:
-        console: Where to write; None is standard output. A `Console(quiet=True)` writes nothing.
+        console: Where to write; None is standard output, or the cell of a notebook. A `Console(quiet=True)`
+            writes nothing.
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or _standard_output()
 
     def say(self, message: Any) -> None:
         """Writes a line, or anything that rich can draw."""
@@ -36,6 +39,14 @@ class ConsoleProgress:
         )
         with Progress(*columns, console=self.console) as progress:
             yield Bar(progress, progress.add_task(title, total=total, status=""))
+
+
+def _standard_output() -> Console:
+    console = Console(highlight=False)
+    # A notebook needs ipywidgets to redraw a bar. Without it rich draws none and warns: lines are better.
+    if console.is_jupyter and not is_installed("ipywidgets"):
+        return Console(highlight=False, force_jupyter=False)
+    return console
 
 
 class Bar:
