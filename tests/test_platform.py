@@ -355,6 +355,12 @@ def test_links_of_the_readme_work_on_the_page_of_an_index():
         made["for_index"](text, "")
         == "a page (docs/a.md), picture, [other](https://x.example), [here](#part)"
     )
+    badge = "[![Open](docs/b.svg)](docs/n.ipynb)"
+    assert made["for_index"](badge, "") == "Open (docs/n.ipynb)"
+    assert made["for_index"](badge, "https://github.com/o/n") == (
+        "[![Open](https://github.com/o/n/raw/main/docs/b.svg)]"
+        "(https://colab.research.google.com/github/o/n/blob/main/docs/n.ipynb)"
+    )
     readme = (ROOT / "README.md").read_text()
     archives = runpy.run_path(str(ROOT / "tests" / "archives.py"), run_name="archives")
     assert archives["relative_links"](readme)
