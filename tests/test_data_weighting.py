@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfopt
 from tfopt.data import Augment, balance, class_weights, load, pipeline, weighted
+from tfopt.recipes.labels_in_place import with_labels_in_place
 
 X = np.zeros((12, 4), np.float32)
 Y = np.arange(12) % 3
@@ -116,3 +118,94 @@ def test_masks_and_boxes_do_not_stay_behind_moved_images(shape):
     with pytest.raises(ValueError, match="`mixup` must be None"):
         pipeline(dataset, 2, augment=Augment(mixup=1.0))
     assert len(list(pipeline(dataset, 2, augment=Augment(color=0.2)))) == 2
+
+
+BOX = np.array([1.0, 2.0, 4.0, 5.0], np.float32)  # x, y, x, y
+FORMS = {
+    "xyxy": lambda x, y, u, v: (x, y, u, v),
+    "yxyx": lambda x, y, u, v: (y, x, v, u),
+    "xywh": lambda x, y, u, v: (x, y, u - x, v - y),
+    "center_xywh": lambda x, y, u, v: ((x + u) / 2, (y + v) / 2, u - x, v - y),
+}
+
+
+def test_boxes_move_with_their_image():
+    height, width = 24, 32
+    x, y, u, v = 6, 5, 14, 17
+    image = np.zeros((height, width, 3), np.float32)
+    image[y:v, x:u] = 255
+    augment = Augment(flip="both", shift=0.2, zoom=0.2, rotate=90, fill_mode="constant")
+    for index in range(4):
+        where = {"seed": 0, "epoch": 0, "index": index}
+        rows, columns = np.nonzero(augment.image(tf.constant(image), **where).numpy()[..., 0] > 64)
+        edges = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        for name, form in FORMS.items():
+            pixels = np.array((height, width, height, width) if name == "yxyx" else (width, height) * 2)
+            given = np.float32(form(x, y, u, v))
+            found = augment.boxes(given, name, (height, width), **where)
+            relative = augment.boxes(given / pixels, f"rel_{name}", (height, width), **where)
+            np.testing.assert_allclose(found, form(*edges), atol=1.6)
+            np.testing.assert_allclose(relative * pixels, found, atol=1e-3)
+
+
+def test_several_boxes_move_and_padding_stays():
+    boxes = np.array([[[0, 1, 2, 3], [0, 0, 0, 0], [-1, -1, -1, -1]]] * 4)
+    dataset = tf.data.Dataset.from_tensor_slices((np.zeros((4, 6, 8, 3), np.uint8), boxes))
+    batches = pipeline(dataset, 4, augment=Augment(flip="horizontal"), boxes="xyxy")
+    found = np.concatenate([labels.numpy() for _ in range(3) for _, labels in batches])
+    assert {tuple(box) for box in found[:, 0]} == {(0, 1, 2, 3), (6, 1, 8, 3)}
+    np.testing.assert_array_equal(found[:, 1:], np.tile([[0.0] * 4, [-1.0] * 4], (12, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    "labels, stream",
+    [(BOX, False), (BOX, True), (BOX / 6, False), (BOX.astype(int), True), (BOX[:2], True)],
+)
+def test_numbers_that_may_be_places_are_refused_under_moving_augmentation(labels, stream):
+    images, labels = np.zeros((4, 6, 6, 3), np.uint8), np.tile(labels, (4, 1))
+    if stream:
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+    else:
+        dataset = load((images, labels), task="regression", validation_split=0, test_split=0).train
+    with pytest.raises(ValueError, match=r"`boxes` must be given.*has flip.*boxes=False"):
+        pipeline(dataset, 2, augment=Augment(flip="horizontal"))
+    pipeline(dataset, 2, augment=Augment(flip="horizontal"), boxes=False)
+    pipeline(dataset, 2, augment=Augment(color=0.2))
+
+
+def test_soft_and_several_labels_need_no_word_on_boxes():
+    images = np.zeros((4, 6, 6, 3), np.uint8)
+    for labels in (np.full((4, 4), 0.25), np.ones((4, 4)), np.arange(4.0)[:, None]):
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+        pipeline(dataset, 2, augment=Augment(flip="horizontal"))
+
+
+def test_boxes_that_cannot_follow_are_refused():
+    dataset = tf.data.Dataset.from_tensor_slices((np.zeros((4, 6, 6, 3), np.uint8), np.tile(BOX, (4, 1))))
+    with pytest.raises(ValueError, match="relative to the image"):
+        pipeline(dataset, 2, image_size=12, boxes="xyxy")
+    with pytest.raises(ValueError, match="cannot follow.*randaugment"):
+        pipeline(dataset, 2, augment=Augment(randaugment=9), boxes="xyxy")
+    with pytest.raises(ValueError, match="center_xywh"):
+        pipeline(dataset, 2, augment=Augment(flip="horizontal"), boxes="coco")
+    with pytest.raises(ValueError, match="without 4 numbers"):
+        pipeline(load("digits").train, 2, boxes="xyxy")
+
+
+@pytest.mark.parametrize(
+    "names, places",
+    [
+        (("0", "1", "2", "3"), True),
+        (("xmin", "ymin", "xmax", "ymax"), True),
+        (("left_eye_x", "left_eye_y"), True),
+        (("age",), False),
+        (("year", "price"), False),
+    ],
+)
+def test_finetune_moves_no_image_whose_numbers_are_places_in_it(names, places):
+    task, config = tfopt.tasks.Regression(names), tfopt.FinetuneConfig().resolved((224, 224))
+    found = with_labels_in_place(config, True, task)
+    assert found.augment == (Augment(color=0.2) if places else config.augment)
+    if places:
+        with pytest.raises(ValueError, match=r"flip.*Augment\(color=0.2\).*class_names"):
+            with_labels_in_place(config, False, task)

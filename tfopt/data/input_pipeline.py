@@ -12,7 +12,7 @@ number of batches stays the same; skip them when you resume inside an epoch.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import tensorflow as tf
 
@@ -20,6 +20,7 @@ from tfopt._checks import check_instance, check_integer, message
 from tfopt.data.augment import Augment
 from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
+from tfopt.data.moving_labels import check_boxes, check_labels_stay
 from tfopt.data.random_access import RandomAccess, is_regression
 from tfopt.data.reader import ProgressiveReader, make_reader
 from tfopt.data.sampler import Position, Sampler
@@ -44,6 +45,7 @@ def pipeline(
     classes: int | None = None,
     drop_remainder: bool = False,
     shard: tuple[int, int] = (0, 1),
+    boxes: str | Literal[False] | None = None,
 ) -> tf.data.Dataset:
     """Batches of float32 images [batch, height, width, 3] in [0, 255] with their labels, for `fit`.
 
@@ -75,6 +77,11 @@ def pipeline(
         drop_remainder: Leave out the last batch if it is smaller.
         shard: (index of this worker, number of workers). A global batch has `batch_size` images of each
             worker; examples that do not fill a global batch are left out.
+        boxes: Format of labels that are boxes [4] or [number, 4] and move with the image: "xyxy", "xywh",
+            "center_xywh", "yxyx", or these relative to the image, "rel_xyxy" and so on, as in Keras. A moved
+            box is the upright one around the corners, cut at the edges. False says that numbers as labels
+            are no places in the image. None, with an `augment` that moves pixels, refuses labels that may be
+            places: numbers that are no classes, soft labels or several labels.
 
     Returns:
         A `tf.data.Dataset`. With `epochs=None` it has an attribute `position`: call
@@ -94,10 +101,12 @@ def pipeline(
     _check_dataset(dataset)
     if augment is not None:
         check_instance("augment", augment, Augment)
-        _check_moving(augment, dataset.element_spec[1])
+        check_labels_stay(augment, dataset, boxes)
         _check_mixing(augment, schedule, classes, dataset)
     sizes = _sizes(dataset, image_size)
     sources = [cached(dataset, size, cache, crop_to_aspect_ratio) for size in sizes.values()]
+    if boxes:
+        check_boxes(boxes, dataset, list(sizes.values()), augment)
     count = len(sources[0])
     if count == 0:
         raise ValueError(message("dataset", "with images", "an empty one"))
@@ -108,7 +117,7 @@ def pipeline(
         schedule.check_sizes(samples=count * (epochs or 1))
         batch_size = 1
     sampler = Sampler(count, batch_size, shuffle, seed, drop_remainder, shard)
-    readers = [make_reader(source, sampler, augment, classes) for source in sources]
+    readers = [make_reader(source, sampler, augment, classes, boxes or None) for source in sources]
     reader = ProgressiveReader(readers, list(sizes)) if len(readers) > 1 else readers[0]
     if epochs is None:
         position = Position(first_epoch)
@@ -168,17 +177,6 @@ def _check_classes(source: RandomAccess | Stream, classes: int | None) -> None:
     classes = needed if classes is None else classes
     if classes < needed or (vectors and classes > needed):
         raise ValueError(message("classes", f"the number of classes, here {needed}", classes))
-
-
-def _check_moving(augment: Augment, label: tf.TensorSpec) -> None:
-    """Masks and boxes would stay where they are."""
-    if augment.moves and (label.shape.rank is None or label.shape.rank > 1):
-        fix = (
-            "Leave these options out, or augment images and masks together in `dataset.map` before, as with "
-            "keras.layers.RandomFlip, which takes {'images': ..., 'segmentation_masks': ...}."
-        )
-        expected = "without options that move pixels, as labels of this form (masks, boxes) would stay behind"
-        raise ValueError(message("augment", expected, f"{augment.moves} with a label {label}", fix))
 
 
 def _check_mixing(augment: Augment, schedule: BatchSizeSchedule, classes: int | None, dataset: Any) -> None:

@@ -21,11 +21,15 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 def make_reader(
-    source: RandomAccess | Stream, sampler: Sampler, augment: Augment | None, classes: int | None
+    source: RandomAccess | Stream,
+    sampler: Sampler,
+    augment: Augment | None,
+    classes: int | None,
+    boxes: str | None = None,
 ) -> "Reader":
     """The reader for a kind of source."""
     kind = StreamReader if isinstance(source, Stream) else IndexReader
-    return kind(source, sampler, augment, classes)
+    return kind(source, sampler, augment, classes, boxes)
 
 
 class Reader(abc.ABC):
@@ -36,10 +40,19 @@ class Reader(abc.ABC):
         sampler: The order of the examples and the size of the batches.
         augment: Augmentation of the images, or None.
         classes: Number of classes; needed by MixUp and CutMix.
+        boxes: Format of labels that are boxes, which move with the image; None if they are something else.
     """
 
-    def __init__(self, source: Any, sampler: Sampler, augment: Augment | None, classes: int | None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        sampler: Sampler,
+        augment: Augment | None,
+        classes: int | None,
+        boxes: str | None,
+    ) -> None:
         self.source, self.sampler, self.augment, self.classes = source, sampler, augment, classes
+        self.boxes = boxes if augment is not None else None
         self.mixes = augment is not None and augment.mixes
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
@@ -77,11 +90,19 @@ class Reader(abc.ABC):
         if self.augment is None:
             image = tf.cast(image, tf.float32)
         else:
-            image = self.augment.image(image, seed=self.sampler.seed, epoch=epoch, index=index)
+            where = {"seed": self.sampler.seed, "epoch": epoch, "index": index}
+            image = self.augment.image(image, **where)
+            if self.boxes is not None:
+                targets = [
+                    self.augment.boxes(targets[0], self.boxes, self.source.image_size, **where),
+                    *targets[1:],
+                ]
         return (image, *targets, epoch, index) if self.mixes else (image, *targets)
 
     def _zeros(self, targets: Sequence[tf.TensorSpec]) -> tf.data.Dataset:
         """A dataset of one example of zeros, with the structure of `examples`."""
+        if self.boxes is not None:
+            targets = [tf.TensorSpec(targets[0].shape, tf.float32), *targets[1:]]
         zeros = tf.zeros((*self.source.image_size, 3)), *(tf.zeros(it.shape, it.dtype) for it in targets)
         number = tf.constant(0, tf.int64)
         return tf.data.Dataset.from_tensors((*zeros, number, number) if self.mixes else zeros)

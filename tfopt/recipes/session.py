@@ -22,6 +22,7 @@ from tfopt.recipes.class_weight import class_weights, with_class_weights
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.data_options import several_columns
 from tfopt.recipes.devices import strategy_of
+from tfopt.recipes.labels_in_place import with_labels_in_place
 from tfopt.recipes.leaking import leak_text
 from tfopt.recipes.missing_classes import lacking_text
 from tfopt.recipes.progress import ConsoleProgress
@@ -101,10 +102,12 @@ class Session:
             class_weights(resolved.class_weight, task_of(stored), stored.class_counts["train"])
         if augmenting.is_of_the_caller(resolved.augment):
             augmenting.changing(resolved.augment, resolved.input_size)
+        task = task_of(stored)
+        resolved = with_labels_in_place(resolved, config.augment == "auto", task)
         images = stored.resized(resolved.input_size)
         if progress is None or not distribute.is_chief(strategy):
             progress = ConsoleProgress(Console(quiet=True))
-        return cls(resolved, images, stored, task_of(stored), strategy, progress, callbacks=callbacks)
+        return cls(resolved, images, stored, task, strategy, progress, callbacks=callbacks)
 
     def changed(self, **options: Any) -> "Session":
         """The same with other options."""
@@ -204,6 +207,7 @@ class Session:
         chosen = sampled(self.balanced.train, SAMPLED_BATCHES * size, self.config.seed)
         augment = self._known_augment if augmented else None
         options: dict[str, Any] = {"seed": self.config.seed, "classes": self.classes, "shuffle": False}
+        options["boxes"] = False  # `open` has looked at the labels
         return self._encoded(data.pipeline(chosen, size, augment=augment, **options), augmented=augmented)
 
     def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:
@@ -216,6 +220,7 @@ class Session:
             seed=self.config.seed,
             first_epoch=first_epoch,
             classes=self.classes,
+            boxes=False,  # `open` has looked at the labels
         )
         return self._encoded(batches, augmented=True, weighted=True)
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tfopt._checks import check_choice, check_instance, check_integer, check_number, message
 from tfopt.data.augment import mix
-from tfopt.data.augment.image import MIX, move, paint
+from tfopt.data.augment.boxes import moved
+from tfopt.data.augment.image import MIX, move, paint, place_of
 from tfopt.data.augment.sheet import write_sheet
 from tfopt.data.augment.stateless_random import make_key, uniform
 
@@ -132,6 +133,32 @@ class Augment:
         """Changes one image [height, width, 3] of static shape; float32 in [0, 255]."""
         key = make_key(seed, epoch, index)
         return tf.ensure_shape(self._paint(self._move(image, key), key), image.shape)
+
+    def boxes(
+        self,
+        boxes: tf.Tensor,
+        box_format: str,
+        image_size: tuple[int, int],
+        *,
+        seed: int,
+        epoch: tf.Tensor,
+        index: tf.Tensor,
+    ) -> tf.Tensor:
+        """Moves boxes as `image` moves the image with the same seed, epoch and index.
+
+        Args:
+            boxes: Numbers [..., 4].
+            box_format: As `boxes` of `tfopt.data.pipeline`.
+            image_size: (height, width).
+            seed: Integer.
+            epoch: int64.
+            index: int64, the number of the example in the data.
+
+        Returns:
+            float32 [..., 4]: the upright boxes around the moved ones, cut at the edges of the image.
+        """
+        place = place_of(self, *image_size, make_key(seed, epoch, index))
+        return tf.cast(boxes, tf.float32) if place is None else moved(boxes, place, box_format, *image_size)
 
     def batch(
         self,

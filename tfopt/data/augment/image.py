@@ -26,7 +26,7 @@ def move(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         float32 [height, width, 3] in [0, 255].
     """
     height, width, _ = image.shape
-    place = _place(options, height, width, uniform(key, _GEOMETRY, 12))
+    place = place_of(options, height, width, key)
     if place is None:
         return tf.cast(image, tf.float32)
     return resample(image, place, options.fill_mode, options.fill_value)
@@ -49,8 +49,9 @@ def paint(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return image
 
 
-def _place(options: Any, height: int, width: int, u: tf.Tensor) -> Affine | None:
-    """Composes the maps in use; the picture is cropped first and mirrored last."""
+def place_of(options: Any, height: int, width: int, key: tf.Tensor) -> Affine | None:
+    """Composes the maps in use, None without any; the picture is cropped first and mirrored last."""
+    u = uniform(key, _GEOMETRY, 12)
     signed = 2 * u - 1
     maps = []
     if options.flip:
