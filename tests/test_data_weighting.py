@@ -203,9 +203,10 @@ def test_boxes_that_cannot_follow_are_refused():
     ],
 )
 def test_finetune_moves_no_image_whose_numbers_are_places_in_it(names, places):
-    task, config = tfopt.tasks.Regression(names), tfopt.FinetuneConfig().resolved((224, 224))
-    found = with_labels_in_place(config, True, task)
+    asked = tfopt.FinetuneConfig()
+    task, config = tfopt.tasks.Regression(names), asked.resolved((224, 224))
+    found = with_labels_in_place(config, asked, task)
     assert found.augment == (Augment(color=0.2) if places else config.augment)
     if places:
         with pytest.raises(ValueError, match=r"flip.*Augment\(color=0.2\).*class_names"):
-            with_labels_in_place(config, False, task)
+            with_labels_in_place(config, tfopt.FinetuneConfig(augment="standard"), task)

@@ -16,10 +16,12 @@ from tfopt.optimizers.gradient_accumulation import GradientAccumulation
 from tfopt.optimizers.gradient_centralization import GradientCentralization
 from tfopt.optimizers.groups import Group, discriminative, layer_decay, no_decay_on_norm_and_bias
 from tfopt.optimizers.lamb import LAMB
+from tfopt.optimizers.laprop import LaProp
 from tfopt.optimizers.lars import LARS
 from tfopt.optimizers.lazy_adam import LazyAdam
 from tfopt.optimizers.lion import Lion
 from tfopt.optimizers.lookahead import Lookahead
+from tfopt.optimizers.mars import MARS
 from tfopt.optimizers.muon import Muon
 from tfopt.optimizers.nadam import Nadam
 from tfopt.optimizers.novograd import NovoGrad
@@ -30,6 +32,7 @@ from tfopt.optimizers.rmsprop import RMSprop
 from tfopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from tfopt.optimizers.schedule_free_sgd import ScheduleFreeSGD
 from tfopt.optimizers.sgd import SGD
+from tfopt.optimizers.sm3 import SM3
 from tfopt.optimizers.soap import SOAP
 from tfopt.optimizers.stable_adamw import StableAdamW
 from tfopt.optimizers.yogi import Yogi
@@ -49,9 +52,11 @@ __all__ = [
     "Group",
     "LAMB",
     "LARS",
+    "LaProp",
     "LazyAdam",
     "Lion",
     "Lookahead",
+    "MARS",
     "Minimum",
     "Muon",
     "Nadam",
@@ -62,6 +67,7 @@ __all__ = [
     "RMSprop",
     "RuleOptimizer",
     "SGD",
+    "SM3",
     "SOAP",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",

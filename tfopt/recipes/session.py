@@ -92,7 +92,7 @@ class Session:
             require("tensorboard", "Writing curves for TensorBoard")  # before hours of training
         strategy = strategy or strategy_of(config)
         stored = load_images(source, config)
-        resolved = config.resolved(size_of(stored))
+        resolved = with_labels_in_place(config.resolved(size_of(stored)), config, task_of(stored))
         if resolved.balance is not None and stored.task != "classification":
             stored.balanced(resolved.balance)  # says why not
         if resolved.class_weight is not None:  # before all images are decoded
@@ -102,12 +102,10 @@ class Session:
             class_weights(resolved.class_weight, task_of(stored), stored.class_counts["train"])
         if augmenting.is_of_the_caller(resolved.augment):
             augmenting.changing(resolved.augment, resolved.input_size)
-        task = task_of(stored)
-        resolved = with_labels_in_place(resolved, config.augment == "auto", task)
         images = stored.resized(resolved.input_size)
         if progress is None or not distribute.is_chief(strategy):
             progress = ConsoleProgress(Console(quiet=True))
-        return cls(resolved, images, stored, task, strategy, progress, callbacks=callbacks)
+        return cls(resolved, images, stored, task_of(stored), strategy, progress, callbacks=callbacks)
 
     def changed(self, **options: Any) -> "Session":
         """The same with other options."""
@@ -203,31 +201,19 @@ class Session:
         For whatever looks at a part of the training images: statistics of batch normalization, ranges of
         activations, the choice of channels.
         """
-        size = self.config.batch_size
-        chosen = sampled(self.balanced.train, SAMPLED_BATCHES * size, self.config.seed)
-        augment = self._known_augment if augmented else None
-        options: dict[str, Any] = {"seed": self.config.seed, "classes": self.classes, "shuffle": False}
-        options["boxes"] = False  # `open` has looked at the labels
-        return self._encoded(data.pipeline(chosen, size, augment=augment, **options), augmented=augmented)
+        chosen = sampled(self.balanced.train, SAMPLED_BATCHES * self.config.batch_size, self.config.seed)
+        return self._encoded(self._read(chosen, augmented, shuffle=False), augmented=augmented)
 
     def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:
         """Augmented batches of the training split with encoded or mixed labels, and weights if any."""
-        batches = data.pipeline(
-            self.balanced.train,
-            self.config.batch_size,
-            augment=self._known_augment,
-            shuffle=shuffle,
-            seed=self.config.seed,
-            first_epoch=first_epoch,
-            classes=self.classes,
-            boxes=False,  # `open` has looked at the labels
-        )
+        batches = self._read(self.balanced.train, True, shuffle=shuffle, first_epoch=first_epoch)
         return self._encoded(batches, augmented=True, weighted=True)
 
-    @property
-    def _known_augment(self) -> data.Augment | None:
-        augment = self.config.augment
-        return augment if isinstance(augment, data.Augment) else None
+    def _read(self, dataset: tf.data.Dataset, augmented: bool, **options: Any) -> tf.data.Dataset:
+        augment = self.config.augment if augmented else None
+        options |= {"augment": augment if isinstance(augment, data.Augment) else None}
+        options |= {"seed": self.config.seed, "classes": self.classes, "boxes": False}  # `open` asked
+        return data.pipeline(dataset, self.config.batch_size, **options)
 
     def _encoded(
         self, batches: tf.data.Dataset, *, augmented: bool = False, weighted: bool = False
