@@ -290,15 +290,39 @@ def test_what_has_no_integer_kernel_stays_float_inside_and_is_named(tmp_path, ca
     assert np.abs(file.predict(images) - quantized(images).numpy()).max() < 2.5 * step_of(quantized)
 
 
-def test_causal_attention_stays_float_between_its_dense_layers(tmp_path, caplog):
+MASKED = {
+    "causal": lambda x: L.MultiHeadAttention(2, 4)(x, x, use_causal_mask=True),
+    "causal-dropout": lambda x: L.MultiHeadAttention(2, 4, dropout=0.1)(x, x, use_causal_mask=True),
+    "attention": lambda x: L.Attention()([x, x], use_causal_mask=True),
+}
+
+
+@pytest.mark.parametrize("kind", MASKED)
+def test_masks_of_attention_leave_the_scores_their_int8_scale(kind, tmp_path):
+    """Keras hides scores by -1e9 or -1e38: one scale for that and the scores would leave nothing of them."""
     inputs = keras.Input((10, 8))
-    model = keras.Model(inputs, L.Dense(4)(L.MultiHeadAttention(2, 4)(inputs, inputs, use_causal_mask=True)))
+    model = keras.Model(inputs, L.Dense(4)(MASKED[kind](inputs)))
     data = RNG.normal(size=(32, 10, 8)).astype("float32")
-    quantized = quantize_aware(model, data=data)
-    assert "dot_product_attention" in caplog.text
-    file = export(quantized, tmp_path / "m.tflite", "int8", data)
     expected = model.predict(data, verbose=0)
-    assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
+    for source in (model, quantize_aware(model, data=data)):
+        file = export(source, tmp_path / "m.tflite", "int8", data)
+        assert not file.inspect().float_operations
+        assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
+
+
+def test_padding_masks_reach_opened_attention(tmp_path):
+    """`MultiHeadAttention` reads the mask off its input; nothing passes it as an argument."""
+    inputs = keras.Input((10,), dtype="int32")
+    x = L.Embedding(20, 8, mask_zero=True, embeddings_initializer="random_normal")(inputs)
+    x = L.LayerNormalization()(x)
+    model = keras.Model(inputs, L.Dense(4)(L.Flatten()(L.MultiHeadAttention(2, 4)(x, x))))
+    data = RNG.integers(1, 20, (32, 10))
+    data[:, 4:] = 0
+    expected = model.predict(data, verbose=0)
+    quantized = quantize_aware(model, data=data)
+    np.testing.assert_allclose(quantized.predict(data, verbose=0), expected, atol=0.05 * np.ptp(expected))
+    file = export(model, tmp_path / "m.tflite", "int8", data)
+    np.testing.assert_allclose(file.predict(data), expected, atol=0.05 * np.ptp(expected))
 
 
 def test_masking_stays_float_in_front_of_integer_layers(tmp_path):

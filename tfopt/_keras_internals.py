@@ -55,6 +55,17 @@ def nodes(model: keras.Model) -> list:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
+def mask_of(tensor: Any) -> Any:
+    """The mask that Keras passes beside a symbolic tensor, or None. Layers may read it off the tensor."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def node_of(tensor: Any) -> Any:
+    """The call that made a symbolic tensor."""
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
 def lambda_output_shape(layer: keras.layers.Lambda) -> Any:
     """The argument `output_shape` of a Lambda layer; its config holds it only in serialized form."""
     return layer._output_shape
@@ -278,9 +289,9 @@ def track_loss(model: keras.Model, loss: Any, samples: Any) -> None:
     model._loss_tracker.update_state(loss, sample_weight=samples)
 
 
-def set_mask(losses: Any, valid: Any) -> None:
-    """Says which losses count in their mean, as Keras's `ignore_class` does; it has no public way to."""
-    losses._keras_mask = valid
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Passes a mask beside a tensor; beside losses, it says which of them count (`ignore_class`)."""
+    tensor._keras_mask = mask
 
 
 def compiled_metrics(model: keras.Model) -> list[keras.Metric]:

@@ -4,6 +4,7 @@ Replaying makes new layers: the original model is never touched. A caller may ha
 a function that returns a small model which computes what the layer does.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, final
 
 import keras
 
-from tfopt._keras_internals import functional, nodes
+from tfopt._keras_internals import functional, mask_of, node_of, nodes
 from tfopt.compress._ports import check_model
 
 
@@ -42,7 +43,7 @@ class Call:
         return [leaf.index for leaf in leaves if isinstance(leaf, Ref)]
 
 
-Opener = Callable[["Call", list[keras.KerasTensor]], keras.Model | None]
+Opener = Callable[["Call", list[keras.KerasTensor], list[Any]], keras.Model | None]
 
 
 @final
@@ -51,8 +52,9 @@ class Graph:
 
     Args:
         model: A Functional or built Sequential model, with models of these kinds nested in it.
-        opener: `opener(call, tensors)` returns a Functional model that computes what a call of a layer or
-            operation computes of its tensors, or None. The calls in it take the place of the call.
+        opener: `opener(call, tensors, masks)` returns a Functional model that computes what a call of a layer
+            or operation computes of its tensors, or None. The calls in it take the place of the call. A mask,
+            or None, belongs to each tensor; the model takes none of them or all behind the tensors.
 
     Raises:
         ValueError: If the model, or one nested in it, is subclassed or not built and `opener` does not
@@ -94,10 +96,13 @@ class Graph:
         def fill(leaf: Any) -> Any:
             return tensors[leaf.index] if isinstance(leaf, Ref) else leaf
 
-        for call in self.calls:
-            args, kwargs = keras.tree.map_structure(fill, (call.args, call.kwargs))
-            results = keras.tree.flatten(run(call, args, kwargs))
-            tensors.update(zip(call.outputs, results))
+        with warnings.catch_warnings():
+            # Keras says of each layer that it drops a mask, and has said so when the model was built.
+            warnings.filterwarnings("ignore", ".*was passed an input with a mask attached to it")
+            for call in self.calls:
+                args, kwargs = keras.tree.map_structure(fill, (call.args, call.kwargs))
+                results = keras.tree.flatten(run(call, args, kwargs))
+                tensors.update(zip(call.outputs, results))
         outputs = [tensors[index] for index in self.outputs]
         return keras.Model(
             keras.tree.pack_sequence_as(self.model.input, inputs),
@@ -141,10 +146,14 @@ class Graph:
         refs: Any = keras.tree.map_structure(self._ref, (args, kwargs))
         if self._opener is not None:
             call = Call(operation, name, refs[0], refs[1], ())
-            inside = self._opener(call, [self.tensor(index) for index in call.inputs])
+            leaves = keras.tree.flatten((args, kwargs))
+            tensors = [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
+            masks = [mask_of(tensor) for tensor in tensors]
+            inside = self._opener(call, [self.tensor(index) for index in call.inputs], masks)
             if inside is not None:
-                leaves = keras.tree.flatten((args, kwargs))
-                tensors = [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)]
+                if len(inside.inputs) > len(tensors):
+                    tensors += [mask for mask in masks if mask is not None]
+                    self._reach(tensors)
                 outside, self._prefix = self._prefix, name
                 self._enter(inside, tensors, kwargs.get("training"), outputs)
                 self._prefix = outside
@@ -153,6 +162,20 @@ class Graph:
             self._tensors(operation, "inputs")  # raises: nobody knows what is inside
         numbers = tuple(self._number(tensor) for tensor in outputs)
         self.calls.append(Call(operation, name, refs[0], refs[1], numbers))
+
+    def _reach(self, tensors: list) -> None:
+        """Adds the calls that compute masks: those that no layer takes as an argument are in no model."""
+        for tensor in tensors:
+            if id(tensor) in self._index:
+                continue
+            node = node_of(tensor)
+            args, kwargs = (
+                node.arguments.args,
+                {k: v for k, v in node.arguments.kwargs.items() if v is not None},
+            )
+            leaves = keras.tree.flatten((args, kwargs))
+            self._reach([leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor)])
+            self._append(node.operation, self.model, args, kwargs, node.outputs)
 
     def _enter(self, model: keras.Model, inputs: Any, training: bool | None, outputs: list) -> None:
         """Inlines a model: its inputs and outputs become the tensors outside."""

@@ -25,6 +25,7 @@ from tfopt.compress._representative import first_inputs, samples
 from tfopt.compress._targets import check_operations, check_options
 from tfopt.compress._verification import expected_of, ranges_of, verify
 from tfopt.compress.equalization.unevenness import evened
+from tfopt.compress.quantization.bounding import with_bounded_masks
 from tfopt.compress.tflite_model import TFLiteModel
 
 QUANTIZATIONS = (None, "dynamic", "float16", "int8", "int16x8")
@@ -110,6 +111,9 @@ def export(
         expected = expected_of(portable, checked, batch_size)
     _check_magnitude(model, quantization)
     source = portable
+    if needs_ranges:
+        model = with_bounded_masks(model)
+        source = portable.like(model)
     if needs_ranges and quantization == "int8":
         source = portable.like(evened(model, keras.tree.pack_sequence_as(portable.input_structure, data)))
     content = converted(source, form, [array.shape[1:] for array in data], data if needs_ranges else None)

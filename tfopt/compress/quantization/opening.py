@@ -17,6 +17,7 @@ from tfopt._keras_internals import nodes
 from tfopt.compress._graph import Call, Ref
 from tfopt.compress.quantization import pieces, rules
 from tfopt.compress.quantization.operations import WithWeights
+from tfopt.compress.quantization.tracing import masked_like, sized, with_masks
 
 L = keras.layers
 _logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Opener:
         ] = {}  # a layer that is called twice keeps one set of weights
         self._alive: list[Any] = []
 
-    def __call__(self, call: Call, tensors: list[keras.KerasTensor]) -> keras.Model | None:
+    def __call__(self, call: Call, tensors: list[keras.KerasTensor], masks: list[Any]) -> keras.Model | None:
         """A model of the inside of a call, or None."""
         operation = call.operation
         if any(fnmatchcase(call.name, pattern) for pattern in self.skip) or type(operation) in self.scheme:
@@ -56,9 +57,13 @@ class Opener:
             self._alive.append(operation)  # an id is unique only while its operation lives
             self._pieces[id(operation)] = _piece(call)
         piece = self._pieces[id(operation)]
-        inside = None if piece is None else _model(piece, call, tensors)
-        traced = piece is not None and piece.call == getattr(operation, "call", None)
+        inside = None if piece is None else _model(piece, call, tensors, masks)
+        traced = piece is not None and _is_traced(piece, call)
         return None if inside is None or (traced and not _worthwhile(inside, operation)) else inside
+
+
+def _is_traced(piece: pieces.Piece, call: Call) -> bool:
+    return piece.call == getattr(call.operation, "call", None)
 
 
 def _piece(call: Call) -> pieces.Piece | None:
@@ -75,18 +80,23 @@ def _piece(call: Call) -> pieces.Piece | None:
     return pieces.Piece(operation.call)  # the layers inside are only read: their copies are made later
 
 
-def _model(piece: pieces.Piece, call: Call, tensors: list[keras.KerasTensor]) -> keras.Model | None:
+def _model(
+    piece: pieces.Piece, call: Call, tensors: list[keras.KerasTensor], outer: list[Any]
+) -> keras.Model | None:
     """The piece on new inputs, or None if it cannot be traced."""
     inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in tensors]
+    masks = masked_like(inputs, outer) if _is_traced(piece, call) else []
     following = iter(inputs)
     args, kwargs = keras.tree.map_structure(
         lambda leaf: next(following) if isinstance(leaf, Ref) else leaf, (call.args, call.kwargs)
     )
+    kwargs = with_masks(piece.call, args, kwargs) if masks else kwargs
     try:
-        outputs = piece.call(*args, **kwargs)
+        with sized(call.operation):
+            outputs = piece.call(*args, **kwargs)
         for layer, values in piece.weights.items():
             layer.set_weights(values)
-        return None if outputs is None else keras.Model(inputs, keras.tree.flatten(outputs))
+        return None if outputs is None else keras.Model([*inputs, *masks], keras.tree.flatten(outputs))
     except Exception as error:  # a user's code may do whatever it likes with what is no array
         _logger.debug("%s is not opened: %s", call.name, error)
         return None
@@ -97,7 +107,7 @@ def _worthwhile(inside: keras.Model, layer: keras.Layer) -> bool:
     calls = [
         Call(node.operation, node.operation.name, node.arguments.args, node.arguments.kwargs, ())
         for node in nodes(inside)
-        if not node.is_input
+        if not node.is_input and any("float" in tensor.dtype for tensor in node.outputs)
     ]
     held = [leaf for call in calls for leaf in _variables(call)]
     reached = {id(weight) for weight in [*inside.weights, *held]}

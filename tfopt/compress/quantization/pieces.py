@@ -11,6 +11,7 @@ from typing import Any, final
 import keras
 import numpy as np
 
+from tfopt.compress.quantization import attention
 from tfopt.compress.quantization.affine import ScaleShift
 from tfopt.compress.quantization.operations import InverseRoot
 
@@ -213,21 +214,9 @@ LAYERS: dict[type, Callable[[Any], Piece | None]] = {
     L.GroupNormalization: group_normalization,
     L.UnitNormalization: unit_normalization,
     L.Average: average,
+    L.Softmax: lambda layer: Piece(attention.masked_softmax(layer)),
     L.Add: added,
 }
-
-
-def _attention(operation: Any, query: Any, key: Any, value: Any, *args: Any, **options: Any) -> Any:
-    """Attention of heads, (batch, places, heads, width), without masks, as matrix products."""
-    given = [each for each in (*args, *options.values()) if isinstance(each, keras.KerasTensor)]
-    if given or operation.is_causal:
-        return None
-    width = query.shape[-1]
-    scale = next((each for each in (*args, *options.values()) if isinstance(each, float)), width**-0.5)
-    query = ops.multiply(query, scale)
-    query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
-    scores = L.Softmax(name="softmax")(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
-    return ops.transpose(ops.matmul(scores, value), (0, 2, 1, 3))
 
 
 def _divided(operation: Any, x: Any, divisor: Any) -> Any:
@@ -242,7 +231,9 @@ def _power(operation: Any, x: Any, exponent: Any) -> Any:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "DotProductAttention": _attention,
+    "DotProductAttention": attention.dot_product,
+    "Subtract": attention.shifted,
+    "Where": attention.replaced,
     "TrueDivide": _divided,
     "Divide": _divided,
     "Negative": lambda operation, x: ops.multiply(x, -1.0),

@@ -73,7 +73,8 @@ class Quantizer:
         if type(layer) in self.scheme:
             return self._ranged(self._layer(call, self.scheme[type(layer)])(*args, **kwargs), name)
         if lacking is not None:
-            self.floats.append(lacking)
+            if any("float" in self.graph.tensor(index).dtype for index in call.outputs):
+                self.floats.append(lacking)
             if not (type(layer) in rules.WEIGHTED and "activation" in lacking):
                 stop = type(layer) in rules.HALF_KERNELS
                 return self._in_float(call, self._layer(call)(*args, **kwargs), stop)

@@ -60,6 +60,7 @@ SAME_RANGE = (
 SAME_RANGE_OPERATIONS = frozenset(
     ["Reshape", "Transpose", "Squeeze", "ExpandDims", "GetItem", "Split", "DepthToSpace", "Max", "Min", "Pad"]
     + ["Swapaxes", "Moveaxis", "Ravel", "Take", "Repeat", "Tile", "Flip", "Copy", "StopGradient", "Identity"]
+    + ["ConvertToTensor"]
 )
 # The output is rounded to a range of its own.
 OWN_RANGE = (
