@@ -2,6 +2,7 @@
 
 import json
 import re
+import weakref
 import zipfile
 import zlib
 
@@ -13,7 +14,8 @@ import tensorflow as tf
 from tfopt.compress import TFLiteModel, _convert, _probe, compare, export, quantize_aware
 from tfopt.compress._agreement import decibels
 from tfopt.compress._flatbuffer import metadata, schema, with_metadata
-from tfopt.compress._judging import inferred
+from tfopt.compress._judging import inferred, judged
+from tfopt.compress._matching import Port
 from tfopt.compress.comparison import wilson
 from tfopt.compress.inspection import _is_two_of_four
 
@@ -267,6 +269,62 @@ def test_times_are_compared_within_an_engine_and_recalls_by_class(model, tmp_pat
     assert told["class_names"] == NAMES and told["warnings"] == []
     titles = [column.header for column in result.__rich__().columns]
     assert titles[-2:] == [f"{engines[1]}, ms", "Keras, ms"]
+
+
+def test_classes_of_a_named_task_are_kept_without_their_probabilities():
+    """With a thousand classes the probabilities of the test images of all models filled the memory."""
+    random, held = np.random.default_rng(0), []
+    batches = [(random.uniform(size=(20, 6, 1)), random.integers(0, 6, (20, 1))) for _ in range(5)]
+
+    def predict(inputs):
+        outputs = np.array(inputs[..., 0])
+        held.append(weakref.ref(outputs))
+        return [outputs]
+
+    port = Port("classes", (6,), "float32")
+    data = tf.data.Dataset.from_generator(
+        lambda: iter(batches),
+        output_signature=(tf.TensorSpec((20, 6, 1), tf.float64), tf.TensorSpec((20, 1), tf.int64)),
+    )
+    (named,) = judged(predict, data, [], [port], "classification")
+    assert not any(outputs() is not None for outputs in held)
+    (inferred_,) = judged(predict, data, [], [port])
+    assert named.task == inferred_.task == "classification" and named.classes == 6
+    for name in ("answers", "truths"):
+        np.testing.assert_array_equal(getattr(named, name), getattr(inferred_, name))
+    np.testing.assert_array_equal(named.truths, np.concatenate([labels[:, 0] for _, labels in batches]))
+    with pytest.raises(ValueError, match="must fit the task 'classification'"):
+        judged(predict, data.map(lambda x, y: (x, y + 6)), [], [port], "classification")
+
+
+@pytest.mark.parametrize("ending", ["softmax", "sigmoid"])
+def test_probabilities_of_many_classes_have_the_precision_of_logits(ending, tmp_path):
+    """In steps of 1/256 the best of 200 classes share their probability with others."""
+    keras.utils.set_random_seed(0)
+    spread = keras.initializers.RandomNormal(stddev=0.5)
+    layers = [L.Rescaling(1 / 255), L.Conv2D(16, 3, activation="relu"), L.GlobalAveragePooling2D()]
+    model = keras.Sequential(
+        [keras.Input((16, 16, 3)), *layers, L.Dense(200, ending, kernel_initializer=spread)]
+    )
+    contrast = RNG.uniform(0.1, 1, (48, 1, 1, 3))
+    images = np.concatenate([IMAGES * contrast, IMAGES[::-1] * contrast]).astype("float32")
+    ties, levels = {}, {}
+    for kind in ("float32", "int8"):
+        file = export(model, tmp_path / f"{kind}.tflite", "int8", images, output_type=kind)
+        outputs = file.predict(images)
+        best = np.sort(outputs, axis=1)
+        ties[kind] = float(np.mean(best[:, -1] == best[:, -2]))
+        operations = [operation.name for operation in file.inspect().operations]
+        activation = {"softmax": "SOFTMAX", "sigmoid": "LOGISTIC"}[ending]
+        wanted = ["DEQUANTIZE", activation] if kind == "float32" else ["FULLY_CONNECTED", activation]
+        assert operations[-2:] == wanted
+        if kind == "float32":
+            expected = model.predict(images, verbose=0)
+            assert np.abs(outputs - expected).max() < 0.1
+        levels[kind] = len(np.unique(outputs))
+    assert levels["float32"] > 1.5 * levels["int8"]
+    if ending == "softmax":
+        assert ties["float32"] < ties["int8"] / 2 and ties["int8"] > 0.1
 
 
 def test_compare_counts_what_it_says(model, trained, tmp_path):

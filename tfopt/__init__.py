@@ -52,7 +52,7 @@ _NEEDS_KERAS = (
 )
 _LIGHT = (
     *("tfopt.compress._data", "tfopt.compress._interpreter", "tfopt.compress._judging"),
-    *("tfopt.compress._flatbuffer", "tfopt.compress._representative"),
+    *("tfopt.compress._flatbuffer", "tfopt.compress._finer_outputs", "tfopt.compress._representative"),
     *("tfopt.compress._labels", "tfopt.compress._matching", "tfopt.compress._structure"),
     *("tfopt.compress._probe", "tfopt.compress._probe_child", "tfopt.compress._pixel_scales"),
     *("tfopt.compress.inspection", "tfopt.compress.tflite_model"),

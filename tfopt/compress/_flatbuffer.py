@@ -7,6 +7,7 @@ import flatbuffers
 import numpy as np
 
 from tfopt import _tflite_internals
+from tfopt.compress._finer_outputs import float_probabilities
 from tfopt.compress._matching import Port
 
 schema = _tflite_internals.schema()
@@ -60,6 +61,7 @@ def finished(
     model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     graph = model.subgraphs[0]
     _widen_states(model)
+    float_probabilities(model)
     for side, ports, attribute in (("inputs", inputs, "inputs"), ("outputs", outputs, "outputs")):
         indices = _in_order(model, side, list(getattr(graph, attribute)))
         setattr(graph, attribute, indices)

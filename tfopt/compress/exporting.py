@@ -78,7 +78,9 @@ def export(
             several outputs a dictionary: output name to labels. Any zip program shows them, and MediaPipe's
             ImageClassifier reads them of models that take uint8 or float pixels.
         batch_size: Samples per run; None leaves it open, which adds shape arithmetic that small devices lack.
-        output_type: What an int8 file returns: "float32", "int8" or "uint8".
+        output_type: What an int8 file returns: "float32", "int8" or "uint8". With "float32" the probabilities
+            of 32 or more classes are computed in float from int8 logits: in steps of 1/256 several share the
+            top.
         sparse: Store a pruned model without its zeros: 80 % of them save two thirds of the file, at the
             same speed. For None and "float16" only: int8 files made so are refused by the interpreters.
         target: Where the file shall run: "tflm" (microcontrollers), "edgetpu" or "gpu". Its operations are
