@@ -207,6 +207,21 @@ def test_taylor_is_the_first_order_change_of_the_loss():
     np.testing.assert_array_equal(small.layers[1].kernel, weights[0][:, best])
 
 
+def test_taylor_counts_samples_by_their_weights():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(5, activation="tanh"), L.Dense(3)])
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    inputs, labels = RNG.normal(size=(32, 4)).astype("float32"), RNG.integers(0, 3, 32)
+    channels, counts = Channels(Graph(model)), RNG.integers(0, 3, 32)
+    repeated = np.repeat(inputs, counts, axis=0), np.repeat(labels, counts)
+    weights = counts / counts.mean()
+    values = scores.taylor(channels, model, [(inputs, labels, weights.astype("float32"))])
+    expected = scores.taylor(channels, model, [repeated])
+    np.testing.assert_allclose(values, expected, rtol=1e-3)
+    by_weights = slim(model, keep=0.4, criterion="taylor", data=(inputs, labels, weights)).layers[1]
+    best = np.sort(np.argsort(expected[channels.groups()[0]])[-2:])
+    np.testing.assert_array_equal(by_weights.kernel, model.layers[0].kernel.numpy()[:, best])
+
+
 def twins():
     """The second half of the channels of every layer does a tenth of what the first half does."""
     keras.utils.set_random_seed(3)

@@ -12,12 +12,20 @@ BATCH = 32
 
 
 def pairs(data: Any, inputs: Sequence[Port] = ()) -> Iterator[tuple[Any, Any]]:
-    """Yields (inputs, labels as the loss takes them, or None), one batch at a time.
+    """Yields (inputs, labels) of `triples`; sample weights are left out."""
+    for values, labels, _ in triples(data, inputs):
+        yield values, labels
+
+
+def triples(data: Any, inputs: Sequence[Port] = ()) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields (inputs, labels as the loss takes them, sample weights), one batch at a time; None for the last
+    two where the data has none.
 
     Both are arrays, or tuples, lists and dictionaries of arrays for models with several inputs or outputs.
 
     Args:
-        data: A dataset of (inputs, labels) or of inputs, an array of inputs, or (inputs, labels).
+        data: A dataset of (inputs, labels[, weights]) or of inputs, an array of inputs, or (inputs,
+            labels[, weights]).
         inputs: The inputs of the model, if known: a dataset of single samples is then batched.
 
     Raises:
@@ -30,7 +38,8 @@ def pairs(data: Any, inputs: Sequence[Port] = ()) -> Iterator[tuple[Any, Any]]:
     if is_py_dataset(data):
         yield from map(_split, batches_of(data))
         return
-    values, labels = _split(data) if isinstance(data, tuple) and len(data) in (2, 3) else (data, None)
+    is_several = isinstance(data, tuple) and len(data) in (2, 3)
+    values, labels, weights = _split(data) if is_several else (data, None, None)
     arrays = leaves((values, labels))
     if not arrays or not all(is_array(leaf) and len(leaf.shape) for leaf in arrays):
         raise TypeError(
@@ -40,18 +49,19 @@ def pairs(data: Any, inputs: Sequence[Port] = ()) -> Iterator[tuple[Any, Any]]:
     if not len(arrays[0]):
         raise TypeError("`data` must not be empty. Received: an array without rows.")
     for start in range(0, len(arrays[0]), BATCH):
-        yield _rows(values, start), _rows(labels, start)
+        yield _rows(values, start), _rows(labels, start), _rows(weights, start)
 
 
 def _rows(structure: Any, start: int) -> Any:
     return mapped(lambda leaf: np.asarray(leaf[start : start + BATCH]), structure)
 
 
-def _split(element: Any) -> tuple[Any, Any]:
-    """(inputs, labels) of an element; sample weights are left out."""
+def _split(element: Any) -> tuple[Any, Any, Any]:
+    """(inputs, labels, weights) of an element."""
     if isinstance(element, tuple):
-        return element[0], element[1] if len(element) > 1 else None
-    return element, None
+        values, labels, weights, *_ = (*element, None, None)
+        return values, labels, weights
+    return element, None, None
 
 
 def _is_batched(spec: Any, inputs: Sequence[Port]) -> bool:

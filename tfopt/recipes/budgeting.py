@@ -83,7 +83,7 @@ def tell(session: Session, budget: planning.Budget, found: dict[str, tuple[float
 
 
 def _images(session: Session, split: str) -> tuple[Any, Any]:
-    """Some images of a split and their labels, in memory."""
-    batches = session.plain(split).take(-(-SAMPLES // session.config.batch_size))
-    images, labels = zip(*((x.numpy(), y.numpy()) for x, y, *_ in batches))
-    return np.concatenate(images)[:SAMPLES], np.concatenate(labels)[:SAMPLES]
+    """Some images of a split, of all classes, and their labels, in memory."""
+    batches = session.sample(split, images=SAMPLES)
+    images, labels = zip(*((x.numpy(), y.numpy()) for x, y in batches))
+    return np.concatenate(images), np.concatenate(labels)

@@ -23,7 +23,8 @@ from tfopt.recipes.identity import identity
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run import Run
 from tfopt.recipes.run_folder import RunFolder
-from tfopt.recipes.session import Session, source_of
+from tfopt.recipes.session import Session
+from tfopt.recipes.sources import source_of
 from tfopt.recipes.stages.fine_tuning import unfreeze
 from tfopt.recipes.stored_task import stored_class_names
 from tfopt.report.notebook import framed

@@ -19,7 +19,8 @@ from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
 from tfopt.recipes.missing_classes import lacking_text
 from tfopt.recipes.run_folder import StageRecord
-from tfopt.recipes.session import Session, image_counts
+from tfopt.recipes.session import Session
+from tfopt.recipes.sources import image_counts
 from tfopt.recipes.stages import FineTuning, Slimming
 from tfopt.recipes.stages.better import RESULTS, verdict
 from tfopt.recipes.task_scores import task_scores

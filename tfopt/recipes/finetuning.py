@@ -20,7 +20,8 @@ from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.run import Run
 from tfopt.recipes.run_folder import RunFolder
-from tfopt.recipes.session import Session, source_of
+from tfopt.recipes.session import Session
+from tfopt.recipes.sources import source_of
 from tfopt.recipes.stages.linear_head import find_head
 from tfopt.recipes.starting import starting_model, without_units
 from tfopt.report.notebook import framed

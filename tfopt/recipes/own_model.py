@@ -20,7 +20,7 @@ from tfopt.recipes.stages.linear_head import ADVICE, find_head, probe_score
 
 # A trained model must be above chance by one of these: a share of the way to perfect, standard errors.
 LEAST_GAIN, LEAST_ERRORS = 0.1, 3.0
-TRIED_BATCHES = 16
+TRIED_IMAGES = 512
 OPEN_SIZE = 64  # pixels, for a try of a model that takes any size; divisible by the usual strides
 KEEPABLE = (
     "Stages are kept in files. Give classes of your own a complete `get_config` and "
@@ -63,7 +63,7 @@ def trained_scale(model: keras.Model, session: Session) -> str:
     Raises:
         ValueError: If its outputs do not fit the data, or it is hardly better than chance on them.
     """
-    task, (images, labels) = session.task, _examples(session, "validation")
+    task, (images, labels) = session.task, _examples(session)
     measure, chance, perfect = task.chance(labels)
     words = measure.replace("_", " ")
 
@@ -251,7 +251,8 @@ def last_weighted(model: keras.Model) -> Any:
     return weighted[-1] if weighted else None
 
 
-def _examples(session: Session, split: str) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(x.numpy(), y.numpy()) for x, y, *_ in session.plain(split).take(TRIED_BATCHES)]
+def _examples(session: Session) -> tuple[np.ndarray, np.ndarray]:
+    """Validation images of all classes, and their labels."""
+    pairs = [(x.numpy(), y.numpy()) for x, y in session.sample("validation", images=TRIED_IMAGES)]
     images, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
     return images, labels

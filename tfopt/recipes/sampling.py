@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tfopt.data.random_access import random_access_of
 
+WINDOW = 16  # times as many examples of a stream are read as are taken
+
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Numbers of `count` examples (or all) in an order in which every stretch has all classes in proportion.
@@ -36,9 +38,10 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def sampled(dataset: tf.data.Dataset, count: int, seed: int) -> tf.data.Dataset:
-    """Unbatched (image, label) of the examples that `stratified` chooses.
+    """Unbatched (image, label), or (image, label, weight), of the examples that `stratified` chooses.
 
-    A dataset that can only be read from its beginning is shuffled in a window instead.
+    Of a dataset that can only be read from its beginning, the first `WINDOW * count` examples are read and
+    random ones of them taken, so that only those are in memory.
 
     Args:
         dataset: Unbatched (image, label), or (image, label, weight).
@@ -47,14 +50,26 @@ def sampled(dataset: tf.data.Dataset, count: int, seed: int) -> tf.data.Dataset:
     """
     source = random_access_of(dataset)
     if source is None:
-        shuffled = dataset.shuffle(16 * count, seed, reshuffle_each_iteration=False)
-        return shuffled.map(lambda *example: example[:2]).take(count)
+        return _sampled_stream(dataset, count, seed)
     numbers = stratified(source.labels, count, seed)
-    labels = tf.constant(source.labels[numbers])
 
-    def read(place: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = source.image(source.locate(number, tf.constant(0, tf.int64)))
-        return image, tf.gather(labels, place)
+    def read(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        index = source.locate(number, tf.constant(0, tf.int64))
+        return source.image(index), *source.targets_at(index)
 
-    chosen = tf.data.Dataset.from_tensor_slices(numbers.astype(np.int64)).enumerate()
+    chosen = tf.data.Dataset.from_tensor_slices(numbers.astype(np.int64))
     return chosen.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _sampled_stream(dataset: tf.data.Dataset, count: int, seed: int) -> tf.data.Dataset:
+    length = int(dataset.cardinality())
+    if length < 0:  # unknown: random places might lie behind its end
+        return dataset.shuffle(WINDOW * count, seed, reshuffle_each_iteration=False).take(count)
+    window = min(length, WINDOW * count)
+    is_chosen: np.ndarray = np.zeros(window, bool)
+    is_chosen[np.random.default_rng(seed).permutation(window)[:count]] = True
+    places = tf.constant(is_chosen)
+    chosen = dataset.take(window).enumerate().filter(lambda place, _: tf.gather(places, place))
+    plain = chosen.map(lambda _, example: example)
+    plain = plain.apply(tf.data.experimental.assert_cardinality(min(count, window)))
+    return plain.shuffle(count, seed, reshuffle_each_iteration=False)

@@ -12,15 +12,12 @@ import tensorflow as tf
 from rich.console import Console
 
 from tfopt import data, distribute, tasks
-from tfopt._checks import message
 from tfopt._optional import missing, require
-from tfopt.data.random_access import random_access_of
 from tfopt.distribute.workers import Workers
 from tfopt.models.precision import in_precision
 from tfopt.recipes import augmenting
 from tfopt.recipes.class_weight import class_weights, with_class_weights
 from tfopt.recipes.config import FinetuneConfig
-from tfopt.recipes.data_options import several_columns
 from tfopt.recipes.devices import strategy_of
 from tfopt.recipes.labels_in_place import with_labels_in_place
 from tfopt.recipes.leaking import leak_text
@@ -28,6 +25,7 @@ from tfopt.recipes.missing_classes import lacking_text
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.resolved_config import ResolvedConfig
 from tfopt.recipes.sampling import sampled
+from tfopt.recipes.sources import image_counts, load_images, size_of, task_of
 
 SAMPLED_BATCHES = 16
 # Optional packages of the report of classes: module -> the section that needs it.
@@ -195,14 +193,31 @@ class Session:
         batches = data.pipeline(dataset, self.config.batch_size, shuffle=False, seed=self.config.seed)
         return self._encoded(batches, weighted=weighted)
 
-    def sample(self, *, augmented: bool = False) -> tf.data.Dataset:
-        """Up to `SAMPLED_BATCHES` batches of training images, in which all classes are mixed in proportion.
+    def sample(
+        self,
+        split: str = "train",
+        *,
+        images: int | None = None,
+        augmented: bool = False,
+        weighted: bool = False,
+    ) -> tf.data.Dataset:
+        """Some batches of a split, in which all classes are mixed in proportion.
 
-        For whatever looks at a part of the training images: statistics of batch normalization, ranges of
-        activations, the choice of channels.
+        For whatever looks at a part of the images: statistics of batch normalization, ranges of activations,
+        the choice of channels, the scale of pixels. The first images of a folder are of a few classes.
+
+        Args:
+            split: Its name.
+            images: How many at most; None is `SAMPLED_BATCHES` batches.
+            augmented: Varied as in training.
+            weighted: With the weights of images and classes that training gives them, if any.
         """
-        chosen = sampled(self.balanced.train, SAMPLED_BATCHES * self.config.batch_size, self.config.seed)
-        return self._encoded(self._read(chosen, augmented, shuffle=False), augmented=augmented)
+        count = images or SAMPLED_BATCHES * self.config.batch_size
+        chosen = sampled(getattr(self.balanced, split), count, self.config.seed)
+        if not weighted:
+            chosen = chosen.map(lambda image, label, *_: (image, label))
+        batches = self._read(chosen, augmented, shuffle=False)
+        return self._encoded(batches, augmented=augmented, weighted=weighted)
 
     def training(self, *, shuffle: bool = True, first_epoch: int = 0) -> tf.data.Dataset:
         """Augmented batches of the training split with encoded or mixed labels, and weights if any."""
@@ -234,66 +249,3 @@ class Session:
             finished = finished.with_options(options)
         finished.position = batches.position  # by which `Resume` starts inside an epoch
         return finished
-
-
-def load_images(
-    source: Any, config: FinetuneConfig, needed: Sequence[str] = ("validation", "test")
-) -> data.ImageDataset:
-    """The images as they are stored.
-
-    Args:
-        source: What `tfopt.data.load` takes or returns.
-        config: Options of the run.
-        needed: Splits that must exist.
-
-    Raises:
-        ValueError: If a split is missing.
-    """
-    task = None if config.task == "auto" else config.task
-    if isinstance(source, data.ImageDataset):
-        images = source
-        if task not in (None, images.task):
-            fix = "Load it with `tfopt.data.load(..., task=...)`."
-            raise ValueError(message("task", f"that of the data, {images.task!r}", task, fix))
-    else:
-        images = data.load(
-            source,
-            seed=config.seed,
-            on_bad_image=config.on_bad_image,
-            task=task,
-            image_column=config.image_column,
-            label_column=several_columns(config.label_column),
-        )
-    for split in needed:
-        if getattr(images, split) is None:
-            raise ValueError(f"`data` must have a {split} split to choose and to verify the model by.")
-    return images
-
-
-def size_of(images: data.ImageDataset) -> tuple[int, int] | None:
-    """Height and width of the images if they all share it, else None."""
-    height, width = images.train.element_spec[0].shape[:2]
-    return None if height is None or width is None else (height, width)
-
-
-def image_counts(images: data.ImageDataset) -> dict[str, int]:
-    """The number of images in each split, known also where a dataset cannot say its length."""
-    if images.task == "classification":
-        return {name: sum(counts) for name, counts in images.class_counts.items()}
-    return images.example_counts
-
-
-def source_of(source: Any) -> Any:
-    """What the images were loaded from, as it was given."""
-    return getattr(source, "source", None) if isinstance(source, data.ImageDataset) else source
-
-
-def task_of(images: data.ImageDataset) -> tasks.Task:
-    """What the labels of the images mean."""
-    stored: dict[str, Any] = {"task": images.task, "names": images.class_names}
-    if images.task == "regression":
-        source = random_access_of(images.train)  # else every image has to be read
-        numbers = images.train.map(lambda image, label, *_: label)
-        labels = np.stack(list(numbers.as_numpy_iterator())) if source is None else source.labels
-        stored |= {"mean": labels.mean(axis=0), "deviation": np.maximum(labels.std(axis=0), 1e-6)}
-    return tasks.make_task(stored)

@@ -14,7 +14,8 @@ from tfopt.distribute.cluster import read_cluster
 from tfopt.distribute.precision import fast_policy
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.lr_find import second_stage
-from tfopt.recipes.session import Session, image_counts, load_images, size_of
+from tfopt.recipes.session import Session
+from tfopt.recipes.sources import image_counts, load_images, size_of
 from tfopt.recipes.starting import starting_model
 from tfopt.tune.faster import FasterTraining
 from tfopt.tune.throughput import default_space, tune_throughput

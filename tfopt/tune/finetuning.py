@@ -17,7 +17,7 @@ from tfopt.models._architectures import MOBILENETS
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.finetuning import finetune
 from tfopt.recipes.progress import ConsoleProgress
-from tfopt.recipes.session import load_images, size_of
+from tfopt.recipes.sources import load_images, size_of
 from tfopt.tune.journal import Trial
 from tfopt.tune.space import Domain, Range, Space, When
 

@@ -47,13 +47,18 @@ def taylor(channels: Channels, model: keras.Model, data: Iterable) -> np.ndarray
     """Mean over batches of the squared change of the loss if a unit went, to first order.
 
     Molchanov et al., 2019: (sum of weight * gradient over the weights that make the unit)^2.
+
+    Args:
+        channels: Of the model.
+        model: Compiled with its loss.
+        data: Batches of (inputs, labels), or (inputs, labels, sample weights).
     """
     makers = list(_makers(channels))
     total, batches = np.zeros(len(channels.unit)), 0
     gradients = _gradients(model, [weight for weight, _, _ in makers])
-    for inputs, labels in data:
+    for element in data:
         change = np.zeros(len(channels.unit))
-        for (weight, units, axis), gradient in zip(makers, gradients(inputs, labels)):
+        for (weight, units, axis), gradient in zip(makers, gradients(*element)):
             product = np.asarray(weight, np.float64) * gradient.numpy()
             np.add.at(change, units, product.sum(axis=_others(product, axis)))
         total += np.square(change)
@@ -86,12 +91,12 @@ def _others(array: np.ndarray, axis: int) -> tuple[int, ...]:
 
 def _gradients(model: keras.Model, variables: list) -> Any:
     @tf.function(reduce_retracing=True)
-    def gradients(inputs: Any, labels: Any) -> list:
+    def gradients(inputs: Any, labels: Any, weights: Any = None) -> list:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for variable in variables:
                 tape.watch(variable.value)
             outputs = model(inputs, training=False)
-            loss = model.compute_loss(inputs, labels, outputs, training=False)
+            loss = model.compute_loss(inputs, labels, outputs, weights, training=False)
         values = [variable.value for variable in variables]
         return tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 

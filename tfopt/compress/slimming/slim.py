@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfopt._checks import check_choice, check_number, message
-from tfopt.compress._data import pairs
+from tfopt.compress._data import pairs, triples
 from tfopt.compress._graph import Graph
 from tfopt.compress._kernels import refuse_keras_quantized
 from tfopt.compress._ports import check_model
@@ -65,7 +65,8 @@ def slim(
         exclude: Names or patterns of layers whose own channels all stay.
         data: What the layers are fitted on, some hundred images like those in use: a batched dataset, an
             array, or a pair (inputs, labels). All of it is used, and held in memory. "taylor" needs labels,
-            as the loss takes them, and a model that is compiled with its loss.
+            as the loss takes them, and a model that is compiled with its loss; sample weights, if the data
+            has them, count as in `fit`.
 
     Returns:
         A flat `keras.Model`. Not compiled. All its layers are trainable, also those that were frozen.
@@ -121,7 +122,7 @@ def _scores(channels: Channels, criterion: str, model: keras.Model, data: Any) -
     if data is None or not model.compiled:
         fix = "The model must be compiled with its loss, too."
         raise ValueError(message("data", "labeled data for the criterion 'taylor'", data, fix))
-    return scores.taylor(channels, model, pairs(data))
+    return scores.taylor(channels, model, triples(data))
 
 
 class _Ranking:

@@ -40,7 +40,7 @@ class Slimming(Stage):
         """The slimmed model, its weights fitted on images as they are and varied."""
         unfreeze(model)  # the criterion needs the gradient of every weight
         model.compile(loss=session.task.loss())
-        sample = session.sample().concatenate(session.sample(augmented=True))
+        sample = session.sample(weighted=True).concatenate(session.sample(augmented=True, weighted=True))
         with session.home.scope():
             return compress.slim(model, self.keep, criterion="taylor", data=sample)
 
