@@ -14,17 +14,19 @@ from rich.console import Console
 import tfopt
 from tfopt import schedules
 from tfopt.cli import main
+from tfopt.recipes import budgeting, own_model
 from tfopt.recipes.best import KeepBest
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
 from tfopt.recipes.sampling import stratified
 from tfopt.recipes.session import SAMPLED_BATCHES, Session
-from tfopt.recipes.stages import FineTuning, fit, linear_head
+from tfopt.recipes.stages import FineTuning, features, fit, linear_head
+from tfopt.recipes.stages.features import Block, Examples, Spool
 from tfopt.recipes.stages.optimizer import optimizer_of
 from tfopt.recipes.starting import starting_model
 from tfopt.recipes.stored_task import stored_class_names
-from tfopt.tasks import Classification
+from tfopt.tasks import Classification, MultiLabel, Regression
 
 QUIET = ConsoleProgress(Console(quiet=True))
 
@@ -59,13 +61,71 @@ def test_the_head_is_the_logistic_regression_of_scikit_learn():
     targets = np.eye(3, dtype="float32")[labels]
     with QUIET.bar("", None) as bar:
         task = Classification("abc")
-        kernel, bias = linear_head.fit_linear(linear_head.Examples(features, targets), task.fit_of_head, bar)
+        examples = Examples.of([Block(features, targets)])
+        kernel, bias = linear_head.fit_linear(examples, task.fit_of_head, bar)
     center, spread = features.mean(0), features.std()
     other = LogisticRegression(C=1 / (linear_head.PENALTY * 200), tol=1e-8).fit(
         (features - center) / spread, labels
     )
     found, expected = features @ kernel + bias, other.decision_function((features - center) / spread)
     np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["classes", "mixed classes", "several labels", "numbers"])
+def test_a_head_of_many_examples_is_that_of_few(kind, monkeypatch):
+    """More features than fit into memory are in a file; the optimum is the same."""
+    random = np.random.default_rng(0)
+    task = {"several labels": MultiLabel("abc"), "numbers": Regression("abc")}.get(
+        kind, Classification("abc")
+    )
+    rows = 400
+    features_of = random.normal(size=(rows, 6)).astype("float32") * [1, 3, 1e-3, 1e4, 1, 1] + 5
+    features_of = features_of.astype("float32")
+    logits = (features_of[:, :3] - 5) / [1, 3, 1e-3] + random.normal(size=(rows, 3))
+    labels = {
+        "classes": np.eye(3)[logits.argmax(1)],
+        "mixed classes": 0.7 * np.eye(3)[logits.argmax(1)] + 0.3 * np.eye(3)[logits.argmin(1)],
+        "several labels": logits > 0,
+        "numbers": logits,
+    }[kind].astype("float32")
+    weights = random.uniform(0.5, 2, (rows, 1)).astype("float32")
+    parts = np.split(np.arange(rows), range(50, rows, 50))
+    batches = [Block(features_of[part], labels[part], weights[part]) for part in parts]
+    found = []
+    for block, memory in ((features.BLOCK, features.IN_MEMORY), (100 * 6, 2500)):
+        monkeypatch.setattr(features, "BLOCK", block)
+        spool = Spool(memory)
+        examples = Examples.of(batches[:6], spool).with_more(Examples.of(batches[6:], spool))
+        assert (spool.left == memory - 2400) == (memory == 2500), "one block in memory, the others in a file"
+        with QUIET.bar("", None) as bar:
+            fitted = linear_head.fit_linear(examples, task.fit_of_head, bar)
+        spreads = examples.spreads()
+        found.append((fitted, linear_head.scores(examples, fitted, task), spreads, list(examples)))
+    (one, *_, whole), (other, *_, blocks) = found
+    assert len(whole) == 1 and len(blocks) == 4
+    for place, values in enumerate((features_of, labels, weights)):
+        kept = np.concatenate([block[place] for block in blocks])
+        np.testing.assert_allclose(kept, values, rtol=1e-3, atol=1e-3 * (place < 2))
+        np.testing.assert_array_equal(whole[0][place], values)
+    for first, second in zip(found[0][2], found[1][2]):
+        np.testing.assert_allclose(first, second, rtol=2e-3, atol=1e-3)
+    answers = [features_of @ kernel + bias for kernel, bias in (one, other)]
+    np.testing.assert_allclose(*answers, atol=0.05)
+    for name, value in found[0][1].items():
+        assert found[1][1][name] == pytest.approx(value, abs=0.01)
+
+
+def test_a_full_disk_is_told_with_the_folder_and_a_way_out(monkeypatch):
+    class Full:
+        def seek(self, *_):
+            return 0
+
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features.tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(OSError, match="MB more of features do not fit into .*Make room, or set TMPDIR"):
+        Spool(0).keep(Block(np.ones((4, 2), "float32"), np.ones((4, 1), "float32")))
 
 
 def fitted_again(images, **options):
@@ -411,3 +471,28 @@ def test_statistics_come_from_all_classes_of_a_sorted_data_set(balance):
         batches = list(session.sample(augmented=augmented).as_numpy_iterator())
         assert len(batches) == SAMPLED_BATCHES
         assert all(len(set(labels.argmax(1))) >= 6 for _, labels in batches)
+
+
+def test_what_chooses_by_some_images_sees_all_classes_of_a_sorted_data_set(monkeypatch):
+    """Scales of pixels and budgets were chosen by the first validation images of a folder: a few classes."""
+    splits = digits(900)
+    for name, (images, labels) in splits.items():
+        order = np.argsort(labels, kind="stable")
+        splits[name] = images[order], labels[order]
+    session = Session.open(splits, tfopt.FinetuneConfig(weights=None, image_size=32))
+    monkeypatch.setattr(own_model, "TRIED_IMAGES", 50)
+    monkeypatch.setattr(budgeting, "SAMPLES", 50)
+    chosen = own_model._examples(session), *(budgeting._images(session, name) for name in splits)
+    for images, labels in chosen:
+        assert len(images) == len(labels) == 50 and set(labels.argmax(1)) == set(range(10))
+
+
+def test_channels_are_chosen_with_the_weights_of_images_and_classes():
+    splits = {name: (*arrays, np.full(len(arrays[0]), 2.0)) for name, arrays in digits(90).items()}
+    config = tfopt.FinetuneConfig(weights=None, image_size=32, class_weight={"3": 5.0}, batch_size=8)
+    session = Session.open(splits, config)
+    for images, labels, weights in session.sample(weighted=True).concatenate(session.sample(weighted=True)):
+        expected = np.where(labels.numpy().argmax(1) == 3, 10.0, 2.0)
+        np.testing.assert_allclose(weights, expected)
+        assert images.shape[1:] == (32, 32, 3)
+    assert len(session.sample().element_spec) == 2, "other uses take no weights"

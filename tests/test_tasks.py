@@ -1,6 +1,7 @@
 """The three tasks: losses, scores and measures against scikit-learn and against each other."""
 
 import json
+import weakref
 
 import keras
 import numpy as np
@@ -143,3 +144,37 @@ def test_answers_name_what_matters():
     )
     assert isinstance(infer_task(NAMES, "sigmoid"), MultiLabel)
     assert isinstance(infer_task(NAMES, None), Classification)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_add_up_to_the_measures_of_all(kind):
+    task, labels, _, outputs = examples(kind)
+    tally = task.tally()
+    for start in range(0, 400, 33):
+        tally.add(labels[start : start + 33], outputs[start : start + 33])
+    assert tally.count == 400 and tally.is_finite
+    expected = task.measures(labels, outputs)
+    found = tally.measures()
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert found[name] == (pytest.approx(value) if isinstance(value, float) else value), name
+    assert tally.log_loss() == (
+        None if kind == "regression" else pytest.approx(task.log_loss(labels, outputs))
+    )
+    assert tally.chance() == task.chance(labels)
+
+
+def test_counts_of_classes_hold_no_outputs():
+    """The memory of an evaluation must not grow with the images: of 20 batches nothing is held."""
+    task = Classification([str(number) for number in range(100)])
+    tally, batches = task.tally(), []
+    for seed in range(20):
+        outputs = np.random.default_rng(seed).uniform(size=(50, 100)).astype("float32")
+        batches.append(weakref.ref(outputs))
+        tally.add(np.arange(50), outputs)
+    del outputs
+    assert not any(batch() is not None for batch in batches)
+    assert tally.measures()["top_5_accuracy"] == pytest.approx(0.05, abs=0.03)
+    tally.add(np.arange(50), np.full((50, 100), np.nan))
+    assert not tally.is_finite and np.isnan(tally.log_loss()), "a model that has diverged is counted, too"
+    assert np.isfinite(tally.measures()["expected_calibration_error"])

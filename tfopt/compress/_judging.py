@@ -1,7 +1,7 @@
 """What outputs are worth against labels: which task they serve, and the measures of that task."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -12,22 +12,33 @@ from tfopt.compress._matching import Port
 from tfopt.compress._structure import leaves
 
 TASKS = ("classification", "binary", "multi_label", "regression", "dense")
+WITH_ROWS = ("classification", "dense")  # one output for each class
 
 
 @final
 @dataclass(frozen=True)
 class Judged:
-    """One output: predictions that can be compared between models, and what they are worth."""
+    """One output: answers that can be compared between models, and what they are worth.
+
+    Attributes:
+        name: Of the output.
+        task: One of `TASKS`.
+        answers: The classes that were decided for, whose probabilities are not kept; of a regression the
+            outputs.
+        truths: The labels in the form of `answers`; of a regression as they were given.
+        classes: Width of the output.
+    """
 
     name: str
     task: str
-    outputs: np.ndarray
-    labels: np.ndarray
+    answers: np.ndarray
+    truths: np.ndarray
+    classes: int
 
     @property
     def right(self) -> np.ndarray | None:
-        """Which predictions are right, one entry each; None for regression."""
-        return None if self.task == "regression" else decided(self.outputs, self.task) == truth(self)
+        """Which answers are right, one entry each; None for regression."""
+        return None if self.task == "regression" else self.answers == self.truths
 
     @property
     def scores(self) -> dict[str, float]:
@@ -35,8 +46,48 @@ class Judged:
         right = self.right
         if right is not None:
             return {"accuracy": float(np.mean(right))}
-        error = self.outputs.reshape(self.labels.shape) - self.labels
+        error = self.answers.reshape(self.truths.shape) - self.truths
         return {"mae": float(np.mean(np.abs(error))), "rmse": float(np.sqrt(np.mean(np.square(error))))}
+
+
+@final
+class _Gathered:
+    """What a model answers at one output, batch after batch.
+
+    Where the task is named and has classes, only the classes are kept: a thousand probabilities for each
+    example would fill the memory.
+    """
+
+    def __init__(self, port: Port, task: str | None) -> None:
+        self._port, self._task = port, task
+        self._outputs: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+        self._parts: list[Judged] = []
+
+    def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
+        """Takes one batch."""
+        if self._task in WITH_ROWS:
+            self._parts.append(self._judged(outputs, labels))
+        else:
+            self._outputs.append(outputs)
+            self._labels.append(labels)
+
+    def result(self) -> Judged:
+        """All batches together."""
+        if not self._parts:
+            return self._judged(np.concatenate(self._outputs), np.concatenate(self._labels))
+        answers, truths = (
+            np.concatenate([getattr(part, name) for part in self._parts]) for name in ("answers", "truths")
+        )
+        return replace(self._parts[0], answers=answers, truths=truths)
+
+    def _judged(self, outputs: np.ndarray, labels: np.ndarray) -> Judged:
+        task = _task(self._port, outputs, labels, self._task)
+        width = outputs.shape[-1] if outputs.ndim > 1 else 1
+        if task == "regression":
+            return Judged(self._port.name, task, outputs, labels, width)
+        decisions, truths = decided(outputs, task), truth(outputs, labels, task)
+        return Judged(self._port.name, task, decisions.astype(np.int32), truths.astype(np.int32), width)
 
 
 def judged(
@@ -58,21 +109,15 @@ def judged(
     Raises:
         ValueError: If labels are missing, or do not fit the outputs.
     """
-    parts: list[list[np.ndarray]] = [[] for _ in outputs]
-    labels: list[list[np.ndarray]] = [[] for _ in outputs]
+    gathered = [_Gathered(port, task.get(port.name) if isinstance(task, dict) else task) for port in outputs]
+    batches = 0
     for batch, given in pairs(data, inputs):
-        for i, output in enumerate(predict(batch)):
-            parts[i].append(output)
-        for i, truths in enumerate(_by_output(given, outputs)):
-            labels[i].append(truths)
-    if not parts[0]:
+        for each, values, labels in zip(gathered, predict(batch), _by_output(given, outputs)):
+            each.add(values, labels)
+        batches += 1
+    if not batches:
         raise ValueError("`data` must have at least one batch. Received an empty dataset.")
-    found = []
-    for port, part, label in zip(outputs, parts, labels):
-        values, wanted = np.concatenate(part), np.concatenate(label)
-        named = task.get(port.name) if isinstance(task, dict) else task
-        found.append(Judged(port.name, _task(port, values, wanted, named), values, wanted))
-    return found
+    return [each.result() for each in gathered]
 
 
 def mean_scores(found: Sequence[Judged]) -> dict[str, float]:
@@ -83,22 +128,21 @@ def mean_scores(found: Sequence[Judged]) -> dict[str, float]:
         for each in found
         for name, value in each.scores.items()
     }
-    return {**scores, "samples": len(found[0].labels)}
+    return {**scores, "samples": len(found[0].truths)}
 
 
 def decided(outputs: np.ndarray, task: str) -> np.ndarray:
     """The classes that the outputs stand for."""
-    if task in ("classification", "dense"):
+    if task in WITH_ROWS:
         return outputs.argmax(axis=-1)
     # Probabilities are above a half, logits above zero.
     threshold = 0.5 if outputs.min(initial=0.0) >= 0.0 and outputs.max(initial=1.0) <= 1.0 else 0.0
     return (outputs > threshold).astype(np.int64)
 
 
-def truth(each: Judged) -> np.ndarray:
+def truth(outputs: np.ndarray, labels: np.ndarray, task: str) -> np.ndarray:
     """The labels in the form that `decided` has."""
-    labels, outputs = each.labels, each.outputs
-    if each.task in ("classification", "dense"):
+    if task in WITH_ROWS:
         is_row = labels.shape == outputs.shape
         return labels.argmax(axis=-1) if is_row else labels.reshape(outputs.shape[:-1]).astype(np.int64)
     return labels.reshape(outputs.shape).astype(np.int64)
@@ -107,16 +151,16 @@ def truth(each: Judged) -> np.ndarray:
 def agreement(first: Judged, other: Judged) -> float:
     """How alike two models answer: the share of equal decisions, or for regression 1 - error / variance."""
     if first.task != "regression":
-        return float(np.mean(decided(first.outputs, first.task) == decided(other.outputs, other.task)))
-    variance = max(float(np.var(first.outputs)), 1e-20)
-    return max(0.0, 1.0 - float(np.mean(np.square(first.outputs - other.outputs))) / variance)
+        return float(np.mean(first.answers == other.answers))
+    variance = max(float(np.var(first.answers)), 1e-20)
+    return max(0.0, 1.0 - float(np.mean(np.square(first.answers - other.answers))) / variance)
 
 
 def _task(port: Port, outputs: np.ndarray, labels: np.ndarray, task: str | None) -> str:
     if task is not None:
         check_choice("task", task, TASKS)
     found = task or inferred(outputs, labels)
-    needs_rows = found in ("classification", "dense")
+    needs_rows = found in WITH_ROWS
     fits = labels.size in (outputs.size, outputs.size // outputs.shape[-1] if needs_rows else outputs.size)
     rank = {"classification": outputs.ndim == 2, "dense": outputs.ndim > 2}.get(found, True)
     if (
@@ -135,7 +179,7 @@ def _task(port: Port, outputs: np.ndarray, labels: np.ndarray, task: str | None)
 
 
 def _out_of_range(task: str, outputs: np.ndarray, labels: np.ndarray) -> bool:
-    if task not in ("classification", "dense") or labels.size == outputs.size:
+    if task not in WITH_ROWS or labels.size == outputs.size:
         return False
     return bool(labels.min(initial=0) < 0 or labels.max(initial=0) >= outputs.shape[-1])
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from tfopt._checks import check_number, message
 from tfopt._table import Printable
 from tfopt.compress._data import pairs
-from tfopt.compress._judging import Judged, agreement, decided, mean_scores, truth
+from tfopt.compress._judging import Judged, agreement, mean_scores
 from tfopt.compress._subject import Subject
 from tfopt.compress.class_recall import Recalls, balanced, loss_text, recalls
 from tfopt.compress.tflite_model import Latency, TFLiteModel
@@ -191,13 +191,13 @@ def _support(found: Sequence[Judged]) -> tuple[int, ...]:
     each = found[_main(found)]
     if each.task != "classification":
         return ()
-    return tuple(np.bincount(truth(each), minlength=each.outputs.shape[-1]).tolist())
+    return tuple(np.bincount(each.truths, minlength=each.classes).tolist())
 
 
 def _recalls(each: Judged) -> Recalls:
     if each.task != "classification":
         return ()
-    return recalls(truth(each), decided(each.outputs, each.task), each.outputs.shape[-1])
+    return recalls(each.truths, each.answers, each.classes)
 
 
 def _row(name: str, subject: "Subject", first: list[Judged], found: list[Judged], latency: Latency) -> Row:

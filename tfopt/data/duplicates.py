@@ -19,6 +19,7 @@ _BANDS = 8  # of 16 bits: two hashes that differ in less than 8 bits agree in on
 _DIFFERENT = 12  # bits
 _NEIGHBORS = 64  # compared at most, of those that agree in a band
 _REMEMBERED = 4096  # thumbnails, of at most a few kilobytes each
+_REMEMBERED_PAIRS = 2**19  # of different pictures: about 50 MB
 _STEP = 2  # a difference in brightness below is taken for none
 _BIT_COUNTS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 _LEAST, _SHARE, _MOST = 0.5, 0.06, 4.0  # of a difference, in brightness or by contrast
@@ -78,6 +79,8 @@ def same_pictures(
         if same_picture(seen(one), seen(other)):
             group[max(first, second)] = min(first, second)
         else:
+            if len(different) == _REMEMBERED_PAIRS:  # many alike pictures: compare again rather than grow
+                different.clear()
             different.add(number)
     found: dict[int, list[int]] = {}
     for number in range(len(hashes)):

@@ -2,7 +2,6 @@
 
 import functools
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -14,10 +13,11 @@ from tfopt.data.class_balance import Rebalanced
 from tfopt.data.dataset import ImageDataset
 from tfopt.data.decode import BadImageError
 from tfopt.data.duplicates import DECODED, hash_of, same_pictures, thumbnail_of
-from tfopt.data.random_access import Files, RandomAccess, random_access_of
+from tfopt.data.random_access import EncodedImages, RandomAccess, random_access_of
 
 _SHOWN = 3
 _THUMBNAILS = 4096  # held at a time, of those that are compared
+_TOGETHER = 4096  # images whose hashes are made at a time
 
 
 @final
@@ -74,16 +74,21 @@ def find_leaks(images: ImageDataset) -> Leaks:
     check_instance("images", images, ImageDataset)
     sources = {name: random_access_of(split) for name, split in images.splits().items()}
     readable = {name: _base(source) for name, source in sources.items() if source is not None}
-    places = [(name, number) for name, source in readable.items() for number in range(len(source))]
+    places = _Places({name: len(source) for name, source in readable.items()})
 
     @functools.lru_cache(_THUMBNAILS)
     def thumbnail(number: int) -> np.ndarray:
         name, index = places[number]
         return _thumbnail(readable[name], index)
 
+    hashes: np.ndarray = np.empty((len(places), 16), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = [hash_ for source in readable.values() for hash_ in _hashes(source, pool)]
-    groups = same_pictures(np.array(hashes, np.uint8).reshape(-1, 16), thumbnail)
+        for start in range(0, len(places), _TOGETHER):  # all at once would be a kilobyte for each image
+            numbers = range(start, min(start + _TOGETHER, len(places)))
+            hashes[start : numbers.stop] = list(
+                pool.map(lambda number: hash_of(_thumbnail(*_of(readable, places[number]))), numbers)
+            )
+    groups = same_pictures(hashes, thumbnail)
     found = Leaks(counts={name: 0 for name in readable if name != "train"})
     for group in groups:
         members = [places[number] for number in group]
@@ -105,12 +110,28 @@ def _base(source: RandomAccess) -> RandomAccess:
     return _base(source.base) if isinstance(source, Rebalanced) else source
 
 
-def _hashes(source: RandomAccess, pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
-    return pool.map(lambda index: hash_of(_thumbnail(source, index)), range(len(source)))
+@final
+class _Places:
+    """(split, index) of the images of all splits, numbered one after the other."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        self._names, self._ends = list(sizes), np.cumsum([0, *sizes.values()])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, number: int) -> tuple[str, int]:
+        split = int(np.searchsorted(self._ends, number, side="right")) - 1
+        return self._names[split], number - int(self._ends[split])
+
+
+def _of(readable: dict[str, RandomAccess], place: tuple[str, int]) -> tuple[RandomAccess, int]:
+    name, index = place
+    return readable[name], index
 
 
 def _thumbnail(source: Any, index: int) -> np.ndarray:
-    if not isinstance(source, Files):
+    if not isinstance(source, EncodedImages):
         return thumbnail_of(source.array(index))
     try:
         return thumbnail_of(source.decoded(index, DECODED, False))

@@ -21,12 +21,13 @@ from tfopt.data.dataset import ImageDataset
 from tfopt.data.decode import resize, three_channels
 from tfopt.data.layout import split_of
 from tfopt.data.loading import Examples, read_examples
-from tfopt.data.random_access import Files, RandomAccess, random_access_of
+from tfopt.data.random_access import EncodedImages, RandomAccess, random_access_of
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.data_options import SPLITS, several_columns
 from tfopt.recipes.evaluation_tables import tables
-from tfopt.recipes.scale_fitness import fitness
+from tfopt.recipes.scale_fitness import fitness_of
 from tfopt.tasks import Classification, Task
+from tfopt.tasks.tally import Tally
 
 _logger = logging.getLogger(__name__)
 _DRAWN = {"validation": 0.15, "test": 0.15}  # as `tfopt.data.load` draws splits that the data lacks
@@ -83,9 +84,9 @@ def evaluate(
 ) -> Evaluation:
     """Measures a `.keras`, `.h5` or `.tflite` file on labeled images.
 
-    Images are read as in training and one batch after the other: only labels and outputs are in memory. A
-    `.tflite` file runs without TensorFlow. Classes are matched by their names, so the data may have fewer of
-    them than the model, in another order.
+    Images are read as in training, one batch after the other. Of classes only counts are in memory, of
+    several labels and of numbers the labels and outputs. A `.tflite` file runs without TensorFlow. Classes
+    are matched by their names, so the data may have fewer of them than the model, in another order.
 
     Args:
         model: The file.
@@ -127,33 +128,33 @@ def evaluate(
     known = classifier.task_for(data.about.get("task", Classification.name))
     places = _places(known, data)
     chosen = _chosen(data, split)
-    labels: list[np.ndarray] = []
-    outputs: dict[str, list[np.ndarray]] = {scale: [] for scale in classifier.scales}
+    tallies = {scale: known.tally() for scale in classifier.scales}
+    samples = 0
     for images, targets in itertools.chain.from_iterable(_batches(part, classifier) for part in chosen):
-        for scale, parts in outputs.items():
-            parts.append(classifier.predict(images, scale))
-        labels.append(targets)
-    if not labels:
+        truth = _relabeled(targets, places, known)
+        for scale, tally in tallies.items():
+            tally.add(truth, classifier.predict(images, scale))
+        samples += len(truth)
+    if not samples:
         raise ValueError(_checks.message("split", "a split with images", split))
-    truth = _relabeled(np.concatenate(labels), places, known)
     return Evaluation(
         model=str(classifier.path),
         data=str(data.about.get("source", "")),
         split=split,
-        samples=len(truth),
+        samples=samples,
         task=known.name,
-        measures=_best_scale(known, truth, outputs),
+        measures=_best_scale(tallies),
         bytes=classifier.path.stat().st_size,
         latency_ms=_latency(classifier),
     )
 
 
-def _best_scale(task: Task, truth: np.ndarray, outputs: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+def _best_scale(tallies: dict[str, Tally]) -> dict[str, Any]:
     """The measures with the scale of pixels that fits best; it is told if there was a choice."""
-    measure, _, _ = task.chance(truth)
-    found = {scale: task.measures(truth, np.concatenate(parts)) for scale, parts in outputs.items()}
-    best = best_scale({name: fitness(task, truth, np.concatenate(parts)) for name, parts in outputs.items()})
+    found = {scale: tally.measures() for scale, tally in tallies.items()}
+    best = best_scale({scale: fitness_of(tally) for scale, tally in tallies.items()})
     if len(found) > 1:
+        measure, _, _ = tallies[best].chance()
         tried = ", ".join(f"{MEANINGS[scale]} {each[measure]:.3f}" for scale, each in found.items())
         text = "The model has no preprocessing inside; pixels were scaled to %s for it (%s: %s)."
         _logger.warning(text + " Another scale: input_scale (--input-scale).", MEANINGS[best], measure, tried)
@@ -228,7 +229,7 @@ def _batches(examples: Any, classifier: Classifier) -> Iterator[tuple[np.ndarray
         for images, labels, *_ in pipeline(examples, _BATCH, image_size=size, shuffle=False):
             yield images.numpy(), labels.numpy()
         return
-    if isinstance(examples, Files):
+    if isinstance(examples, EncodedImages):
         examples = examples.sized(size, False)
 
     def read(place: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from tfopt.tasks.probabilities import LEAST_PROBABILITY, calibration_error, per_class, top_share
+from tfopt.tasks.tally import ClassCounts
 from tfopt.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -69,34 +69,26 @@ class Classification(Task):
 
     def measures(self, labels: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
         """Accuracy, means over the classes, top 5 (of more than 5 classes), calibration, every class."""
-        true, predicted = self._numbers(labels), outputs.argmax(axis=1)
-        confusion = np.bincount(true * self.outputs + predicted, minlength=self.outputs**2)
-        confusion = confusion.reshape(self.outputs, self.outputs)
-        classes = per_class(self.names, np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1))
-        present = [row for row in classes if row["support"]]
-        support = np.array([row["support"] for row in present])
-        top = {"top_5_accuracy": top_share(true, outputs, 5)} if self.outputs > 5 else {}
-        return {
-            "accuracy": float(np.mean(true == predicted)),
-            "balanced_accuracy": float(np.mean([row["recall"] for row in present])),
-            **top,
-            **{f"macro_{key}": float(np.mean([row[key] for row in present])) for key in ("precision", "f1")},
-            "weighted_f1": float(np.average([row["f1"] for row in present], weights=support)),
-            "expected_calibration_error": calibration_error(
-                outputs.max(axis=1), np.asarray(true == predicted)
-            ),
-            "classes": classes,
-            "confusion": confusion.tolist(),
-        }
+        return self._counted(labels, outputs).measures()
+
+    def tally(self) -> ClassCounts:
+        """Counts, whose memory does not grow with the images."""
+        return ClassCounts(self.names)
 
     def log_loss(self, labels: np.ndarray, outputs: np.ndarray) -> float:
         """Of the probability of the right class."""
-        right = outputs[np.arange(len(outputs)), self._numbers(labels)]
-        return float(-np.log(np.clip(right, LEAST_PROBABILITY, 1)).mean())
+        return self._counted(labels, outputs).log_loss()
 
     def chance(self, labels: np.ndarray) -> tuple[str, float, float]:
         """The mean recall of a model that always names one class; accuracy would depend on their shares."""
-        return "balanced_accuracy", 1 / len(np.unique(self._numbers(labels))), 1.0
+        labels = np.asarray(labels)
+        numbers = labels.argmax(axis=1) if labels.ndim == 2 else labels
+        return "balanced_accuracy", 1 / len(np.unique(numbers)), 1.0
+
+    def _counted(self, labels: np.ndarray, outputs: np.ndarray) -> ClassCounts:
+        counts = self.tally()
+        counts.add(labels, outputs)
+        return counts
 
     def answer(
         self, output: np.ndarray, top: int = 3, threshold: float | None = None
@@ -113,11 +105,6 @@ class Classification(Task):
         """Classes, and images by split."""
         images = ", ".join(f"{count} {split}" for split, count in counts.items())
         return f"{self.outputs} classes; images: {images}"
-
-    @staticmethod
-    def _numbers(labels: np.ndarray) -> np.ndarray:
-        labels = np.asarray(labels)
-        return labels.argmax(axis=1) if labels.ndim == 2 else labels.astype(np.int64)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ class MultiLabel(Task):
     activation = "sigmoid"
     compared_as = "multi_label"
     decisive = "mean_average_precision"
+    scores_are_means = False
 
     def encoded(self, labels: Any) -> Any:
         """They are zeros and ones already."""

@@ -30,22 +30,24 @@ def per_class(
     return rows
 
 
-def top_share(true: np.ndarray, outputs: np.ndarray, count: int) -> float:
-    """Share of the images whose class is among the `count` most probable ones."""
-    best = np.argsort(-outputs, axis=1, kind="stable")[:, :count]
-    return float(np.mean((best == true[:, None]).any(axis=1)))
+def bins_of(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """[3, BINS]: examples, sum of confidence and number of right answers in bins of equal width.
+
+    Confidence that is not finite, as of a model that has diverged, counts as 0.
+    """
+    confidence = np.where(np.isfinite(confidence), confidence, 0.0)
+    bins = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+    return np.stack([np.bincount(bins, values, BINS) for values in (None, confidence, right.astype(float))])
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart, over bins of equal width.
+def calibration_error_of(bins: np.ndarray) -> float:
+    """Expected calibration error: how far confidence and accuracy lie apart, over the sums of `bins_of`.
 
     References:
         Guo et al.: On Calibration of Modern Neural Networks. arXiv:1706.04599
     """
-    bins = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
-    counts = np.bincount(bins, minlength=BINS)
-    gaps = np.bincount(bins, confidence, BINS) - np.bincount(bins, right.astype(float), BINS)
-    return float(np.abs(gaps).sum() / max(1, counts.sum()))
+    counts, confidence, right = bins
+    return float(np.abs(confidence - right).sum() / max(1, counts.sum()))
 
 
 def average_precision(true: np.ndarray, scores: np.ndarray) -> float:

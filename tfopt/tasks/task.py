@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tfopt.tasks.tally import Rows, Tally
+
 if TYPE_CHECKING:
     import keras
 
@@ -21,12 +23,14 @@ class Task(abc.ABC):
         activation: What the head ends in, as `tfopt.models.image_model` takes it.
         compared_as: The `task` of `tfopt.compress.compare`.
         decisive: The metric of `metrics()` by which epochs are chosen and progress is shown.
+        scores_are_means: Whether `scores_of_head` are means over the examples, which parts of them add up to.
     """
 
     name: ClassVar[str]
     activation: ClassVar[str | None]
     compared_as: ClassVar[str]
     decisive: ClassVar[str]
+    scores_are_means: ClassVar[bool] = True
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -93,6 +97,10 @@ class Task(abc.ABC):
             labels: As `tfopt.data` gives them, or as `encoded` does.
             outputs: Of the model, `[examples, outputs]`.
         """
+
+    def tally(self) -> Tally:
+        """What measures labels and outputs that come batch after batch."""
+        return Rows(self)
 
     def log_loss(self, labels: np.ndarray, outputs: np.ndarray) -> float | None:
         """The mean of -log p of what is right, p the probability that the outputs give it; None for numbers.

@@ -1,6 +1,7 @@
 """Whether training with quantization was worth it: it helps on most data sets and costs accuracy on some."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,15 +33,13 @@ def keep_better(
         `RESULTS`, for the record of the stage.
     """
     trained = model.get_weights()
-    labels, wanted = _outputs(reference, session)
-    after = _outputs(model, session)[1]
+    after, after_error = _judged(model, reference, session)
     model.set_weights(untrained)
-    before = _outputs(model, session)[1]
-    measure = next(iter(session.task.measures(labels, wanted)))
+    before, before_error = _judged(model, reference, session)
+    measure = next(iter(before))
     sign = -1.0 if direction_of_name(measure) == "min" else 1.0
-    values = [float(session.task.measures(labels, outputs)[measure]) for outputs in (before, after)]
-    errors = [float(np.mean(np.square(outputs - wanted))) for outputs in (before, after)]
-    is_better = (sign * values[1], -errors[1]) > (sign * values[0], -errors[0])
+    values = [float(measures[measure]) for measures in (before, after)]
+    is_better = (sign * values[1], -after_error) > (sign * values[0], -before_error)
     if is_better:
         model.set_weights(trained)
     return {KEPT: [float(is_better)], UNTRAINED: [values[0]], TRAINED: [values[1]]}
@@ -63,11 +62,12 @@ def verdict(history: Mapping[str, Sequence[float]], task: tasks.Task, split: str
     )
 
 
-def _outputs(model: keras.Model, session: Session) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and outputs of the validation split."""
-    pairs = [
-        (labels.numpy(), np.asarray(model.predict_on_batch(images)))
-        for images, labels, *_ in session.plain("validation")
-    ]
-    labels, outputs = (np.concatenate(arrays) for arrays in zip(*pairs))
-    return labels, outputs
+def _judged(model: keras.Model, reference: keras.Model, session: Session) -> tuple[dict[str, Any], float]:
+    """Measures on the validation split, and the mean squared distance to the outputs of the reference."""
+    tally, distance, numbers = session.task.tally(), 0.0, 0
+    for images, labels, *_ in session.plain("validation"):
+        outputs, wanted = (np.asarray(each.predict_on_batch(images)) for each in (model, reference))
+        tally.add(labels.numpy(), outputs)
+        distance += float(np.square(outputs - wanted, dtype=np.float64).sum())
+        numbers += outputs.size
+    return tally.measures(), distance / numbers

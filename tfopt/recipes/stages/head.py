@@ -11,6 +11,7 @@ from tfopt.recipes.stages.linear_head import (
     compute_features,
     fit_linear,
     head_layer,
+    scores,
 )
 from tfopt.recipes.stages.stage import History, Stage
 
@@ -29,14 +30,14 @@ class Head(Stage):
         """Returns loss and decisive metric of both splits."""
         head, task = head_layer(model), session.task
         train, validation = compute_features(model, head, session)
-        check_features(train.features)
+        check_features(train)
         with session.progress.bar("training the head", MOST_ITERATIONS) as bar:
-            kernel, bias = fit_linear(train, task.fit_of_head, bar)
-            reached = {
-                prefix: task.scores_of_head(examples.features @ kernel + bias, examples.labels)
+            weights = fit_linear(train, task.fit_of_head, bar)
+            history = {
+                prefix + key: value
                 for prefix, examples in (("", train), ("val_", validation))
+                for key, value in scores(examples, weights, task).items()
             }
-            history = {part + key: value for part, scores in reached.items() for key, value in scores.items()}
             bar.show(task.progress_text(history))
-        head.set_weights((kernel, bias))
+        head.set_weights(weights)
         return {key: [value] for key, value in history.items()}

@@ -1,8 +1,7 @@
 """The head as a linear model of features that are computed once."""
 
 import contextlib
-from collections.abc import Callable
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -11,13 +10,16 @@ from scipy.optimize import minimize
 
 from tfopt.compress._folding import folded
 from tfopt.recipes.progress import Bar
-from tfopt.recipes.session import Session, image_counts
+from tfopt.recipes.session import Session
+from tfopt.recipes.sources import image_counts
+from tfopt.recipes.stages.features import Block, Examples, Spool
+from tfopt.tasks import Task
 
 MOST_VIEWS = 8
 ENOUGH_EXAMPLES = 800  # augmented views of each image are made until there are about this many
 PENALTY = 0.02  # of the squared weights, for features of unit variance
 MOST_ITERATIONS = 100
-PROBE_BATCHES = 8
+PROBE_IMAGES = 256
 LEAST_SPREAD = 1e-5  # of the most varied feature; that of a network with weights is above 0.01
 ADVICE = (
     "Its weights were not loaded, or it was trained on pixels of another scale. Load its weights before, "
@@ -26,27 +28,6 @@ ADVICE = (
 )
 
 Loss = Callable[[np.ndarray, np.ndarray, np.ndarray | float], tuple[float, np.ndarray]]
-
-
-class Examples(NamedTuple):
-    """What a head learns from.
-
-    Attributes:
-        features: [examples, features].
-        labels: [examples, outputs], encoded.
-        weights: [examples, 1], of the examples, or 1.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray | float = 1.0
-
-    def with_more(self, *others: Self) -> "Examples":
-        """These examples and others."""
-        parts = (self, *others)
-        weights = [np.broadcast_to(np.float32(part.weights), (len(part.labels), 1)) for part in parts]
-        features, labels = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
-        return Examples(features, labels, np.concatenate(weights))
 
 
 def find_head(model: keras.Model) -> keras.layers.Dense | None:
@@ -79,13 +60,13 @@ def refit_head(model: keras.Model, session: Session) -> None:
     if head is None:
         return
     train, validation = compute_features(model, head, session)
-    if not np.isfinite(train.features).all() or hardly_vary(train.features):
+    if hardly_vary(train):
         return
     with session.progress.bar("fitting the head again", MOST_ITERATIONS) as bar:
         weights = fit_linear(train, task.fit_of_head, bar)
-        features, labels, _ = validation
-        logits = [features @ kernel + bias for kernel, bias in (weights, head.get_weights())]
-        new, old = (task.quality(task.scores_of_head(each, labels), prefix="") for each in logits)
+        new, old = (
+            task.quality(scores(validation, each, task), prefix="") for each in (weights, head.get_weights())
+        )
         if new[0] < old[0]:
             return
         if session.config.fit_on_validation:
@@ -97,37 +78,39 @@ def probe_score(model: keras.Model, session: Session) -> float:
     """How good a linear head on the features of a few images is on validation images; larger is better."""
     head, task = head_layer(model), session.task
     extractor = keras.Model(model.input, head.input)
-    found: list[Examples] = []
-    for batches in (session.sample(), session.plain("validation")):
-        pairs = [(extractor.predict_on_batch(x), y) for x, y, *_ in batches.take(PROBE_BATCHES)]
-        features, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
-        found.append(Examples(features, labels))
-    train, validation = found
-    if not np.isfinite(train.features).all() or hardly_vary(train.features):
+    train, validation = (
+        Examples.of(
+            Block(extractor.predict_on_batch(images), labels.numpy())
+            for images, labels in session.sample(split, images=PROBE_IMAGES)
+        )
+        for split in ("train", "validation")
+    )
+    if hardly_vary(train):
         return -np.inf
     with session.progress.bar("trying a scale of pixels", MOST_ITERATIONS) as bar:
-        kernel, bias = fit_linear(train, task.fit_of_head, bar)
-    features, labels, _ = validation
-    return task.quality(task.scores_of_head(features @ kernel + bias, labels), prefix="")[0]
+        weights = fit_linear(train, task.fit_of_head, bar)
+    return task.quality(scores(validation, weights, task), prefix="")[0]
 
 
-def hardly_vary(features: np.ndarray) -> bool:
-    """Whether the features of all images are as good as equal: a head fitted to them would be of noise."""
-    return not float(features.std(axis=0).max()) > LEAST_SPREAD
+def hardly_vary(examples: Examples) -> bool:
+    """Whether the features of all images are as good as equal, or not finite: a head would learn noise."""
+    _, deviations, _ = examples.spreads()
+    return not float(deviations.max()) > LEAST_SPREAD
 
 
-def check_features(features: np.ndarray) -> None:
+def check_features(examples: Examples) -> None:
     """Refuses features that say nothing about images.
 
     Raises:
         ValueError: If they are not finite or hardly vary.
     """
-    if not np.isfinite(features).all():
+    _, deviations, _ = examples.spreads()
+    if not np.isfinite(deviations).all():
         raise ValueError("The features of `model` are not finite on these images: check its weights.")
-    if hardly_vary(features):
+    if hardly_vary(examples):
         raise ValueError(
             "The features of `model` must vary between images. Received: features whose standard deviation "
-            f"is at most {features.std(axis=0).max():.1g}. {ADVICE}"
+            f"is at most {deviations.max():.1g}. {ADVICE}"
         )
 
 
@@ -146,40 +129,53 @@ def compute_features(
         examples = image_counts(session.balanced)["train"]
         views = int(np.clip(round(ENOUGH_EXAMPLES / examples), 1, MOST_VIEWS))
         passes += [session.training(shuffle=False)] * views  # each pass is the next epoch, varied anew
-    found = []
+    spool = Spool()
     with session.progress.bar("computing features", sum(len(batches) for batches in passes)) as bar:
-        for batches in passes:
-            parts = []
+
+        def blocks(batches: tf.data.Dataset) -> Iterator[Block]:
             for images, labels, *weights in batches:
                 column = [each.numpy().reshape(-1, 1) for each in weights]
-                parts.append(Examples(extract(images).numpy(), labels.numpy(), *column))
+                yield Block(extract(images).numpy(), labels.numpy(), *column)
                 bar.advance()
-            found.append(parts[0].with_more(*parts[1:]))
-    validation, train, *views_of_train = found
+
+        validation, train, *views_of_train = [Examples.of(blocks(batches), spool) for batches in passes]
     return train.with_more(*views_of_train), validation
 
 
 def fit_linear(examples: Examples, loss: Loss, bar: Bar) -> tuple[np.ndarray, np.ndarray]:
     """The kernel and the bias that minimize a convex loss plus `PENALTY`, by L-BFGS.
 
-    With gradients of all examples at once it ends where thousands of small steps would, in a second.
+    With gradients of all examples at once it ends where thousands of small steps would. The gradient is a sum
+    over blocks of examples, which are read from the disk if they are many.
 
     Args:
         examples: Their weights are brought to a mean of 1, so that the penalty keeps its share.
         loss: Of (logits, labels, weights): the value and its gradient with respect to the logits.
         bar: Moves by one per iteration.
     """
-    features, labels, weights_of_examples = examples
-    weights_of_examples = weights_of_examples / max(float(np.mean(weights_of_examples)), 1e-12)
-    center, spread = features.mean(axis=0), max(float(features.std()), 1e-12)
-    features = (features - center) / spread
-    shape = features.shape[1] + 1, labels.shape[1]
+    center, _, spread = examples.spreads()
+    spread = max(spread, 1e-12)
+    sizes = [(len(block.labels), float(np.mean(block.weights)), block.labels.shape[1]) for block in examples]
+    count, outputs = sum(rows for rows, *_ in sizes), sizes[0][-1]
+    mean_weight = max(sum(rows * weight for rows, weight, _ in sizes) / count, 1e-12)
+    shape = len(center) + 1, outputs
+
+    def normalized(block: Block) -> Block:
+        return Block((block.features - center) / spread, block.labels, block.weights / mean_weight)
+
+    # One block is kept: it is small, and would be made again a hundred times.
+    kept = [normalized(block) for block in examples] if len(sizes) == 1 else None
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = flat.reshape(shape).astype(features.dtype)
-        value, error = loss(features @ weights[:-1] + weights[-1], labels, weights_of_examples)
-        gradient = np.vstack([features.T @ error + PENALTY * weights[:-1], error.sum(axis=0)])
-        return float(PENALTY / 2 * np.sum(weights[:-1] ** 2) + value), gradient.ravel().astype("float64")
+        weights = flat.reshape(shape).astype(center.dtype)
+        gradient = np.vstack([PENALTY * weights[:-1], np.zeros((1, outputs), center.dtype)])
+        total = float(PENALTY / 2 * np.sum(weights[:-1] ** 2))
+        for features, labels, weights_of_examples in kept or map(normalized, examples):
+            value, error = loss(features @ weights[:-1] + weights[-1], labels, weights_of_examples)
+            share = len(labels) / count
+            total += share * value
+            gradient += np.vstack([features.T @ error, error.sum(axis=0)]) * share
+        return total, gradient.ravel().astype("float64")
 
     start = np.zeros(shape[0] * shape[1])
     found = minimize(
@@ -194,3 +190,15 @@ def fit_linear(examples: Examples, loss: Loss, bar: Bar) -> tuple[np.ndarray, np
     kernel, bias = np.split(found.x.reshape(shape), [shape[0] - 1])
     kernel = kernel / spread
     return kernel, bias[0] - center @ kernel
+
+
+def scores(examples: Examples, weights: Sequence[np.ndarray], task: Task) -> dict[str, float]:
+    """Loss and decisive metric of a head with these weights (kernel, bias), as Keras would log them."""
+    kernel, bias = weights
+    found = ((block.features @ kernel + bias, block.labels) for block in examples)
+    if not task.scores_are_means:
+        logits, labels = (np.concatenate(parts) for parts in zip(*found))
+        return task.scores_of_head(logits, labels)
+    parts = [(len(labels), task.scores_of_head(logits, labels)) for logits, labels in found]
+    count = sum(rows for rows, _ in parts)
+    return {name: sum(rows * part[name] for rows, part in parts) / count for name in parts[0][1]}
