@@ -13,7 +13,7 @@ from tfopt.recipes.options import GROUPS, alternatives, check_option, expected, 
 
 DATA_HELP = (
     "a folder (class/*.jpg, or train/ and test/ with classes below), a .csv, .tsv or .parquet file, "
-    "'digits', or a TFDS name"
+    "'digits', a folder of `tfopt data prepare`, or a TFDS name"
 )
 _TITLES = {
     "data": "images",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tfopt.data.integrity import ImageCheck, check_images
     from tfopt.data.leaks import Leaks, find_leaks
     from tfopt.data.loading import load
+    from tfopt.data.preparing import prepare
     from tfopt.data.reduce import PCA, embed_2d
     from tfopt.data.sampler import Position
     from tfopt.data.weighting import class_weights, weighted
@@ -33,6 +34,7 @@ __all__ = [
     "find_leaks",
     "load",
     "pipeline",
+    "prepare",
     "ramped_batches",
     "weighted",
 ]
@@ -54,6 +56,7 @@ __getattr__, __dir__ = lazy_names(
         "find_leaks": "leaks",
         "load": "loading",
         "pipeline": "input_pipeline",
+        "prepare": "preparing",
         "ramped_batches": "batching",
         "weighted": "weighting",
     },

@@ -19,7 +19,7 @@ from tfopt._checks import check_choice, check_integer, message
 from tfopt._memory import free_memory
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.decode import resize, three_channels
-from tfopt.data.random_access import Files, InMemory, OnDisk, RandomAccess, random_access_of
+from tfopt.data.random_access import EncodedImages, InMemory, OnDisk, RandomAccess, random_access_of
 from tfopt.data.stream import Stream, stream_of, target_specs
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def cached(
         cache = _choose(needed, directory)
         _logger.info("cache=%r for %d images, %.0f MB", cache, count, needed / 1e6)
     if cache is None:
-        if isinstance(source, Files):
+        if isinstance(source, EncodedImages):
             return source.sized(image_size, crop_to_aspect_ratio)
         return stream_of(dataset).sized(image_size, crop_to_aspect_ratio)
     images, targets = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
@@ -105,7 +105,7 @@ def _read(
     specs = target_specs(dataset)
     targets = tuple(np.empty((count, *spec.shape), spec.dtype.as_numpy_dtype) for spec in specs)
 
-    def from_files(files: Files, start: int) -> None:
+    def from_files(files: EncodedImages, start: int) -> None:
         for position in range(start, min(start + _TOGETHER, count)):
             files.decoded(position, size, crop, out=images[position])
 
@@ -115,7 +115,7 @@ def _read(
             values[position] = value
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        if isinstance(source, Files):
+        if isinstance(source, EncodedImages):
             list(pool.map(functools.partial(from_files, source), range(0, count, _TOGETHER)))
             return images, source.targets
         examples = enumerate(dataset.as_numpy_iterator())

@@ -12,6 +12,7 @@ import numpy as np
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.parquet import Encoded
 from tfopt.data.random_access import Files, InMemory, OnDisk, RandomAccess, random_access_of
+from tfopt.data.shards import Shards
 from tfopt.data.stream import RecordFiles, stream_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def _add_random_access(digest: Any, source: RandomAccess, root: bytes, content: 
     if isinstance(source, Files):
         digest.update(repr((source.image_size, source.crop_to_aspect_ratio)).encode())
         _add_files(digest, source.paths, root, content)
+    elif isinstance(source, Shards):
+        digest.update(repr((source.digest, source.image_size, source.crop_to_aspect_ratio)).encode())
+        _add_values(digest, source.files, source.starts)
     elif isinstance(source, Encoded):
         for index in range(len(source)):
             digest.update(source.content(index))

@@ -18,6 +18,7 @@ from tfopt.data.folder import Listing, check_no_empty_class, list_folder
 from tfopt.data.labeled_files import from_table
 from tfopt.data.parquet import Encoded, from_parquet, parquet_files
 from tfopt.data.random_access import Files, InMemory, RandomAccess
+from tfopt.data.shards import Shards, from_shards, shard_index
 from tfopt.data.split import strata, stratified_split
 from tfopt.data.table import ENDINGS, Table, is_frame, read_frame, read_table
 from tfopt.data.targets import check_task
@@ -65,6 +66,7 @@ def load(
               and `test` if they exist, with such sub-folders inside;
             - a CSV or TSV file, or a data frame of pandas: a column of image files, one or several of labels,
               and if wanted a column of splits and one of sample weights;
+            - a folder that `tfopt.data.prepare` wrote, here or in a bucket ("gs://bucket/folder");
             - a folder that TensorFlow Datasets prepared (with `dataset_info.json`), or Parquet files of
               encoded images and labels, as `datasets` of Hugging Face saves them (with `pyarrow`);
             - "digits": 1,797 handwritten digits that tfopt brings, 8x8, gray, 10 classes;
@@ -168,6 +170,9 @@ def read_examples(
     name = os.path.expanduser(os.fspath(source))
     if given := [option for option, value in (columns or {}).items() if value]:
         raise ValueError(message("source", f"a CSV or TSV file or a data frame, as {given} are given", name))
+    if index := shard_index(name):
+        shards, names, about = from_shards(name, index)
+        return Examples(_complete(shards, fractions, seed, Shards.taken), names, about)
     if files := parquet_files(name):
         encoded, names, about = from_parquet(name, files, class_names, task)
         _log_notes(name, about["notes"])

@@ -165,8 +165,28 @@ class OnDisk(PythonAccess):
         return np.array(self.images[index])
 
 
+class EncodedImages(PythonAccess):
+    """Images that are decoded when they are read, and resized if `image_size` is given."""
+
+    crop_to_aspect_ratio = False
+
+    def array(self, index: int) -> np.ndarray:
+        """Decodes one image."""
+        return self.decoded(index, self.image_size, self.crop_to_aspect_ratio)
+
+    @abc.abstractmethod
+    def decoded(
+        self, index: int, size: tuple[int, int] | None, crop: bool, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """One image at any size; the arguments are those of `decode`."""
+
+    @abc.abstractmethod
+    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> EncodedImages:
+        """The same images, resized to `image_size`."""
+
+
 @final
-class Files(PythonAccess):
+class Files(EncodedImages):
     """Image files, decoded when they are read and resized if `image_size` is given.
 
     `grey_bits` says how many bits the pixels of 16-bit files have; see `decode`.
@@ -185,10 +205,6 @@ class Files(PythonAccess):
         self.grey_bits = grey_bits
         self.paths = np.asarray(paths, object)
         self.crop_to_aspect_ratio = crop_to_aspect_ratio
-
-    def array(self, index: int) -> np.ndarray:
-        """Decodes one file."""
-        return self.decoded(index, self.image_size, self.crop_to_aspect_ratio)
 
     def decoded(
         self, index: int, size: tuple[int, int] | None, crop: bool, out: np.ndarray | None = None
