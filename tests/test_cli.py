@@ -10,6 +10,7 @@ import sys
 import zipfile
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -18,7 +19,7 @@ from tfopt.cli import main
 from tfopt.cli._messages import is_expected
 from tfopt.cli._quiet import quiet_libraries
 from tfopt.models import _architectures
-from tfopt.recipes import CompressConfig
+from tfopt.recipes import CompressConfig, other_formats
 from tfopt.recipes.options import GROUPS
 from tfopt.recipes.run_folder import save_model
 
@@ -183,6 +184,32 @@ def test_an_exported_run_is_another_file_of_the_same_model(tmp_path, capsys):
     assert "give `--data`" in capsys.readouterr().err
     assert main(["export", str(tmp_path), "--file-format", "saved_model"]) == 0
     assert (tmp_path / "model-saved_model" / "saved_model.pb").is_file()
+
+
+def test_onnx_without_its_package_names_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as if it was not installed
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    save_model(model, tmp_path / "model.keras", ["a", "b"])
+    assert main(["export", str(tmp_path), "--file-format", "onnx"]) == 1
+    assert 'pip install "tfopt[onnx]"' in capsys.readouterr().err
+
+
+def test_an_onnx_file_agrees_with_the_model_and_keeps_its_names(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    inputs = keras.Input((8, 8, 3), name="pixels")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, padding="same")(x))
+    model = keras.Model(inputs, keras.layers.Dense(2, "softmax", name="probabilities")(x))
+    save_model(model, tmp_path / "model.keras", ["a", "b"])
+    assert main(["export", str(tmp_path), "--file-format", "onnx"]) == 0
+    found = onnx.load(str(tmp_path / "model.onnx"))
+    onnx.checker.check_model(found)
+    assert [port.name for port in (*found.graph.input, *found.graph.output)] == ["pixels", "probabilities"]
+    assert json.loads(found.metadata_props[0].value) == ["a", "b"]
+    monkeypatch.setattr(keras.Model, "__call__", lambda *_, **__: np.ones((2, 2)))
+    with pytest.raises(ValueError, match="ONNX file does not agree with the model: outputs differ by"):
+        other_formats._check("ONNX file", model, lambda images: np.zeros((2, 2)))
 
 
 def test_search_has_the_flags_of_finetune_that_mean_something_there(capsys):

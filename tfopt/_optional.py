@@ -15,10 +15,12 @@ _PACKAGES = {
 _EXTRAS = {
     "ai_edge_litert": "litert",
     "matplotlib": "report",
+    "onnxruntime": "onnx",
     "pillow_heif": "heif",
     "pyarrow": "parquet",
     "sklearn": "report",
     "tensorboard": "search",
+    "tf2onnx": "onnx",
 }
 
 

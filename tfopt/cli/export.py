@@ -29,8 +29,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     form.add_argument(
         "--file-format",
         default="tflite",
-        choices=("tflite", "saved_model"),
-        help="saved_model is a folder for TensorFlow Serving, float32. Default: tflite.",
+        choices=("tflite", "saved_model", "onnx"),
+        help="saved_model is a folder for TensorFlow Serving, onnx a file for ONNX Runtime "
+        "(pip install 'tfopt[onnx]'); both are float32. Default: tflite.",
     )
     add_class_names(form)
     images = command.add_argument_group("images")
