@@ -1,5 +1,6 @@
 """Shared set-up: two logical CPU devices before TensorFlow starts, fixed seeds, paths of real data."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,6 +31,14 @@ def fresh_keras():
     """Every test starts from the same seed, with no layer names or graphs left over."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage_collection():
+    """What TensorFlow keeps of the graphs of one file is not searched for garbage in all that follow."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
