@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfopt._batch_norm import reestimate
+from tfopt._batch_norm import Reestimation, reestimate
 
 
 def build(inputs=(6, 6, 3)):
@@ -81,6 +81,22 @@ def test_a_shared_layer_pools_its_calls_and_masks_count():
     pooled = np.concatenate([x[:, :2].reshape(-1, 2), y.reshape(-1, 2)]).astype("f8")
     np.testing.assert_allclose(shared.moving_mean, pooled.mean(0), rtol=1e-5)
     np.testing.assert_allclose(shared.moving_variance, pooled.var(0), rtol=1e-5)
+
+
+def test_a_second_time_the_graph_is_there_and_the_weights_are_new():
+    model, traces = build(), []
+    conv = model.layers[1]
+    inner = conv.call
+    conv.call = lambda *arguments, **options: traces.append(1) or inner(*arguments, **options)
+    batches = [np.random.default_rng(4).normal(size=(6, 6, 6, 3)).astype("f")]
+    again = Reestimation(model)
+    again(batches)
+    conv.kernel.assign(3 * conv.kernel)
+    again(batches)
+    for layer, (mean, variance) in reference(model, batches).items():
+        np.testing.assert_allclose(layer.moving_mean, mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-4)
+    assert len(traces) == 1
 
 
 def test_under_a_strategy(two_replicas):

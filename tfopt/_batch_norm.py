@@ -44,41 +44,62 @@ def reestimate(
     References:
         Wu and Johnson, "Rethinking 'Batch' in BatchNorm" (precise statistics), 2021, arXiv:2105.07576.
     """
-    if steps is not None:
-        check_integer("steps", steps, minimum=1)
-    normalizers = [
-        layer
-        for layer in (leaf_layers(model) if layers is None else layers)
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    if not normalizers:
-        return
-    totals = _sum_over_batches(model, dataset, steps, normalizers)
-    for layer, (count, total, squares) in zip(normalizers, totals):
-        mean = total / count
-        layer.moving_mean.assign(mean.astype("float32"))
-        layer.moving_variance.assign(np.maximum(squares / count - mean**2, 0.0).astype("float32"))
+    Reestimation(model, layers)(dataset, steps)
 
 
-def _sum_over_batches(
-    model: keras.Model, dataset: Iterable[Any], steps: int | None, normalizers: list[keras.Layer]
-) -> list[list[np.ndarray]]:
-    """Count, sum and sum of squares of every layer's inputs, per channel, in float64."""
-    signature = [dataset.element_spec] if isinstance(dataset, tf.data.Dataset) else None
+class Reestimation:
+    """What `reestimate` does, for one model again and again: its graph is traced at the first call only.
 
-    @tf.function(input_signature=signature, reduce_retracing=True)
-    def measure(batch: Any) -> list[list[tf.Tensor]]:
-        records: dict[int, list[list[tf.Tensor]]] = {id(layer): [] for layer in normalizers}
-        for layer in normalizers:
+    Args:
+        model: A built model, whose layers stay the same.
+        layers: As for `reestimate`.
+    """
+
+    def __init__(self, model: keras.Model, layers: Sequence[keras.Layer] | None = None) -> None:
+        self._model = model
+        self._normalizers = [
+            layer
+            for layer in (leaf_layers(model) if layers is None else layers)
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        self._traced: dict[str, Any] = {}
+
+    def __call__(self, dataset: Iterable[Any], steps: int | None = None) -> None:
+        """Renews the statistics; arguments and errors are those of `reestimate`."""
+        if steps is not None:
+            check_integer("steps", steps, minimum=1)
+        if not self._normalizers:
+            return
+        totals = _sum_over_batches(self._measure(dataset), dataset, steps)
+        for layer, (count, total, squares) in zip(self._normalizers, totals):
+            mean = total / count
+            layer.moving_mean.assign(mean.astype("float32"))
+            layer.moving_variance.assign(np.maximum(squares / count - mean**2, 0.0).astype("float32"))
+
+    def _measure(self, dataset: Iterable[Any]) -> Any:
+        """A function that runs the model on a batch, traced for batches of this form."""
+        signature = [dataset.element_spec] if isinstance(dataset, tf.data.Dataset) else None
+        form = repr(signature)
+        if form not in self._traced:
+            self._traced[form] = tf.function(self._run, input_signature=signature, reduce_retracing=True)
+        return self._traced[form]
+
+    def _run(self, batch: Any) -> list[list[tf.Tensor]]:
+        """Count, sum and sum of squares of every layer's inputs, per channel, in float64."""
+        records: dict[int, list[list[tf.Tensor]]] = {id(layer): [] for layer in self._normalizers}
+        for layer in self._normalizers:
             layer.call = _measuring_call(layer, records[id(layer)])
         try:
-            model(keras.utils.unpack_x_y_sample_weight(batch)[0], training=False)
+            self._model(keras.utils.unpack_x_y_sample_weight(batch)[0], training=False)
         finally:
-            for layer in normalizers:
+            for layer in self._normalizers:
                 del layer.call
         # A layer that is called twice pools both calls.
-        return [[tf.add_n(parts) for parts in zip(*records[id(layer)])] for layer in normalizers]
+        return [[tf.add_n(parts) for parts in zip(*records[id(layer)])] for layer in self._normalizers]
 
+
+def _sum_over_batches(measure: Any, dataset: Iterable[Any], steps: int | None) -> list[list[np.ndarray]]:
+    """The sums over all batches."""
     totals: list[list[np.ndarray]] = []
     for number, batch in enumerate(dataset):
         if steps is not None and number >= steps:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt import _keras_internals
-from tfopt._batch_norm import reestimate
+from tfopt._batch_norm import Reestimation
 from tfopt._checks import check_choice, check_integer, check_number, message
 from tfopt._optimizers_in_use import optimizers_in_use
 from tfopt.callbacks._fit_end import callbacks_of_fit
@@ -93,8 +93,7 @@ class WeightAveraging(StatefulCallback):
         self.mode = check_choice("mode", mode, ("ema", "swa", "optimizer"))
         self.decay = check_number("decay", decay, minimum=0.0, maximum=1.0, open_maximum=True)
         self.start_epoch = check_integer("start_epoch", start_epoch, minimum=0)
-        default = "epoch" if mode == "swa" else 1
-        self.every = default if every is None else every
+        self.every = ("epoch" if mode == "swa" else 1) if every is None else every
         self._spacing = None if self.every == "epoch" else check_integer("every", self.every, minimum=1)
         self.batch_norm_data = batch_norm_data
         self.keep = bool(keep)
@@ -110,6 +109,7 @@ class WeightAveraging(StatefulCallback):
         self._raw: list[np.ndarray] | None = None  # the training weights while the average is in the model
         self._left: bytes | None = None  # digest of the weights that the last `fit` left in the model
         self._last: list[int] = []
+        self._reestimation: Reestimation | None = None  # traced once for every epoch of a `fit`
         self._counting = self.start_epoch == 0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -188,7 +188,8 @@ class WeightAveraging(StatefulCallback):
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
         if self.batch_norm_data is not None:
-            reestimate(self.model, self.batch_norm_data)
+            self._reestimation = self._reestimation or Reestimation(self.model)
+            self._reestimation(self.batch_norm_data)
         return True
 
     def swap_out(self) -> None:
