@@ -94,10 +94,13 @@ def _agreement(
     rows, seen = (x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1) for x in (want, got))
     noise, signal = np.mean(np.square(rows - seen), axis=0), np.var(rows, axis=0)
     typical = np.abs(rows.mean(axis=0))
-    # A channel that hardly varies is judged by its level, a probability by the step that TFLite gives it.
+    # A probability is judged by the step that TFLite gives it, a channel that hardly varies by its level.
+    excused = 1.5 * step if math.isclose(step, PROBABILITY_STEP, rel_tol=1e-3) else 0.0
+    if excused and _are_shares(rows):
+        # A class that none of these few samples shows hardly varies: noise counts against the others too.
+        signal = np.maximum(signal, signal.mean())
     constant = signal < np.square(1e-3 * typical) + _TINY
     signal = np.where(constant, np.square(0.1 * typical), signal)
-    excused = 1.5 * step if math.isclose(step, PROBABILITY_STEP, rel_tol=1e-3) else 0.0
     size = min(1.0, float(np.square(np.abs(rows).max(initial=0.0) / 1e-3)))
     allowed = np.maximum(np.square(np.maximum(excused, 1e-5 * typical)), 1e-12 * size)
     ratios = 10.0 * np.log10(np.maximum(signal, _TINY) / np.maximum(noise, _TINY))
@@ -119,6 +122,11 @@ def _agreement(
         distinct=len(np.unique(seen[:, worst])),
         ranges=(float(widths[lost].min()) if len(lost) else 0.0, float(kept.max()) if len(kept) else 0.0),
     )
+
+
+def _are_shares(rows: np.ndarray) -> bool:
+    """Whether the channels are probabilities of classes: together 1."""
+    return rows.shape[1] > 1 and bool(np.allclose(rows.sum(axis=1), 1.0, atol=1e-3))
 
 
 def _beyond(noise: np.ndarray, excused: float) -> float:
