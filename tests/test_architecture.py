@@ -21,6 +21,7 @@ LEVELS = [
         "_lazy",
         "_locks",
         "_memory",
+        "_named_outputs",
         "_surroundings",
         "_table",
         "_directions",
@@ -39,7 +40,12 @@ LEVELS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 LAZY = {"tensorflow_model_optimization", "keras_tuner", "tensorflow_datasets", "sklearn", "matplotlib"}
-PRIVATE_KERAS = {"tfopt/_keras_internals.py", "tfopt/optimizers/_rule.py", "tfopt/distribute/multiworker.py"}
+PRIVATE_KERAS = {
+    "tfopt/_keras_internals.py",
+    "tfopt/_named_outputs.py",
+    "tfopt/optimizers/_rule.py",
+    "tfopt/distribute/multiworker.py",
+}
 FILE_LINES, FUNCTION_LINES = 200, 60  # of code: docstrings, comments and blank lines have no limit
 
 

@@ -130,6 +130,7 @@ def test_a_package_that_lacks_another_names_that_one(tmp_path, monkeypatch):
 
 # Where private names of Keras and TensorFlow may be used; elsewhere a call of these files is.
 GATEWAYS = {
+    "_named_outputs.py": "Keras: the class of Functional models",
     "_keras_internals.py": "Keras: trainer, layers, optimizers",
     "_fit_data.py": "Keras: what `fit` reads its batches from",
     "_tflite_internals.py": "TensorFlow Lite: schema, converter errors, operations of an interpreter",

@@ -43,12 +43,13 @@ _SERIALIZABLE = (
     "models._keras2_layers",
     *("distribute.scaling", "compress.binarization", "compress.distillation", "compress.quantization"),
     "tasks.lessons",
+    "_named_outputs",
 )
 # Modules that registration needs, by the beginning of their names, and those among them without Keras.
 _NEEDS_KERAS = (
     *("tfopt.schedules", "tfopt.losses", "tfopt.optimizers", "tfopt.callbacks", "tfopt.models."),
     *("tfopt.compress.", "tfopt.data.reduce", "tfopt.distribute.scaling", "tfopt.tasks.lessons"),
-    *("tfopt._keras_internals", "tfopt._batch_norm", "tfopt._tfmot"),
+    *("tfopt._keras_internals", "tfopt._named_outputs", "tfopt._batch_norm", "tfopt._tfmot"),
 )
 _LIGHT = (
     *("tfopt.compress._data", "tfopt.compress._interpreter", "tfopt.compress._judging"),

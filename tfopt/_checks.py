@@ -15,8 +15,13 @@ _KERAS_2 = ("tf_keras.", "tensorflow.python.keras.")
 
 def message(name: str, expected: str, value: Any, fix: str = "") -> str:
     """The text of every argument error: `name` must be ... Received: name=... Fix."""
-    text = f"`{name}` must be {expected}. Received: {name}={value!r}."
+    shown = f"{type(value).__name__} of shape {value.shape}" if _is_array(value) else repr(value)
+    text = f"`{name}` must be {expected}. Received: {name}={shown}."
     return f"{text} {fix}" if fix else text
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and getattr(value, "ndim", 0) != 0
 
 
 def check_number(
@@ -57,7 +62,7 @@ def check_integer(
 def check_choice(name: str, value: Any, choices: Iterable[Any], fix: str = "") -> Any:
     """One of the given values."""
     options = tuple(choices)
-    if value not in options:
+    if _is_array(value) or value not in options:  # an array has no truth value for `in`
         expected = "one of " + ", ".join(repr(option) for option in options)
         raise ValueError(message(name, expected, value, fix))
     return value

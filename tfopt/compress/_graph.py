@@ -14,6 +14,7 @@ from typing import Any, final
 import keras
 
 from tfopt._keras_internals import functional, mask_of, node_of, nodes
+from tfopt._named_outputs import with_output_names
 from tfopt.compress._ports import check_model
 
 
@@ -104,11 +105,12 @@ class Graph:
                 results = keras.tree.flatten(run(call, args, kwargs))
                 tensors.update(zip(call.outputs, results))
         outputs = [tensors[index] for index in self.outputs]
-        return keras.Model(
+        replayed = keras.Model(
             keras.tree.pack_sequence_as(self.model.input, inputs),
             keras.tree.pack_sequence_as(self.model.output, outputs),
             name=self.model.name,
         )
+        return with_output_names(replayed, self.model.output_names)
 
     def tensor(self, index: int) -> keras.KerasTensor:
         """Shape and data type of a tensor of the model."""

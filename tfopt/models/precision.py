@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from tfopt._named_outputs import output_layers, with_output_names
+
 
 def in_precision(model: keras.Model, precision: str | None) -> keras.Model:
     """Returns a copy that computes in another precision; its weights stay float32, and its results too.
@@ -22,7 +24,7 @@ def in_precision(model: keras.Model, precision: str | None) -> keras.Model:
     """
     copy = keras.models.clone_model(model, clone_function=_cloner(model, precision), recursive=True)
     copy.set_weights(model.get_weights())
-    return copy
+    return copy if isinstance(copy, keras.Sequential) else with_output_names(copy, model.output_names)
 
 
 def _cloner(model: keras.Model, precision: str | None) -> Any:
@@ -43,6 +45,6 @@ def _cloner(model: keras.Model, precision: str | None) -> Any:
 def _outputs(model: keras.Model) -> set[str]:
     """Names of the layers that give the results, those of nested models too."""
     sequential = isinstance(model, keras.Sequential)
-    layers = model.layers[-1:] if sequential else [model.get_layer(name) for name in model.output_names]
+    layers = model.layers[-1:] if sequential else output_layers(model)
     inner = [_outputs(layer) for layer in layers if isinstance(layer, keras.Model)]
     return {layer.name for layer in layers}.union(*inner)
