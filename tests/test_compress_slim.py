@@ -334,6 +334,30 @@ def test_bad_options_are_named(options, text):
         slim(residual(), **options)
 
 
+class Plain(keras.Model):
+    """A subclassed model, as tutorials write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = L.Conv2D(8, 3, activation="relu"), L.Dense(3)
+
+    def call(self, x):
+        return self.last(L.GlobalAveragePooling2D()(self.first(x / 255.0)))
+
+
+@pytest.mark.parametrize("criterion", ["l2", "taylor"])
+def test_subclassed_models_are_cut_through_the_layers_that_they_call(criterion):
+    model = Plain()
+    model(IMAGES)
+    model.compile("sgd", "mse")
+    small = slim(model, keep=0.5, criterion=criterion, data=(IMAGES, np.zeros((16, 3))))
+    assert [layer.kernel.shape[-1] for layer in small.layers if layer.weights] == [4, 3]
+    with pytest.raises(
+        ValueError, match="use `keras.Model\\(inputs, model.call\\(inputs\\)\\)` in its place"
+    ):
+        slim(keras.Sequential([keras.Input((64, 64, 3)), model]), keep=0.5, criterion="l2")
+
+
 def test_models_that_cannot_shrink_are_named():
     with pytest.raises(ValueError, match="no channels to remove by criterion='bn_scale'.*Try criterion='l2'"):
         slim(tfopt.models.squeezenet(5, image_size=64), keep=0.5)

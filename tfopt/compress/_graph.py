@@ -120,7 +120,9 @@ class Graph:
         if not nodes(model):
             raise ValueError(
                 "`model` must be a Functional or a built Sequential model, and so must those nested in it. "
-                f"Received: {model.name!r} of type {type(model).__name__}, built={model.built}."
+                f"Received: {model.name!r} of type {type(model).__name__}, built={model.built}. Call it on a "
+                "batch first; if it is subclassed, use `keras.Model(inputs, model.call(inputs))` in its "
+                "place, with `inputs = keras.Input(shape)`."
             )
         return getattr(functional(model), which)
 

@@ -13,6 +13,7 @@ from tfopt.compress._data import pairs, triples
 from tfopt.compress._graph import Graph
 from tfopt.compress._kernels import refuse_keras_quantized
 from tfopt.compress._ports import check_model
+from tfopt.compress.quantization.opening import as_functional
 from tfopt.compress.slimming import scores
 from tfopt.compress.slimming.channels import Channels
 from tfopt.compress.slimming.cost import cost
@@ -52,7 +53,7 @@ def slim(
     whatever meets a layer that is not known stay as they are; a warning names such layers.
 
     Args:
-        model: A built Functional or Sequential model; models nested in it are opened.
+        model: A built Functional, Sequential or subclassed model; models nested in it are opened.
         keep: Share of each layer's channels that stays, in (0, 1); with `scope="global"`, of all together.
         flops: Instead of `keep`: the most operations that kernels may need for one input (a multiplication
             and an addition are two). Below 1 it is a share of the model's own.
@@ -92,7 +93,7 @@ def slim(
     check_choice("scope", scope, ("layer", "global"))
     check_model(model)
     refuse_keras_quantized(model, "slimmed")
-    graph = Graph(model)
+    graph = Graph(as_functional(model))
     channels = Channels(graph, exclude)
     if channels.whole:
         _logger.warning("These layers of %s are not known and stay whole: %s.", model.name, channels.whole)
