@@ -310,6 +310,31 @@ def test_masks_of_attention_leave_the_scores_their_int8_scale(kind, tmp_path):
         assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
 
 
+@pytest.mark.parametrize(
+    "resize",
+    [
+        lambda x: L.UpSampling2D((2, 3), interpolation="bicubic")(x),
+        pytest.param(
+            lambda x: ops.image.resize(x, (6, 7), interpolation="lanczos3", antialias=True),
+            marks=pytest.mark.full,
+        ),
+    ],
+    ids=["bicubic", "lanczos"],
+)
+def test_resizing_by_methods_that_tflite_lacks_is_two_products(resize, tmp_path, caplog):
+    inputs = keras.Input((10, 12, 4))
+    model = keras.Model(inputs, L.Conv2D(3, 3)(resize(L.Conv2D(4, 1)(inputs))))
+    data = RNG.normal(size=(16, 10, 12, 4)).astype("float32")
+    expected = model.predict(data, verbose=0)
+    np.testing.assert_allclose(export(model, tmp_path / "m.tflite").predict(data), expected, atol=1e-4)
+    integers = export(model, tmp_path / "m.tflite", "int8", data)
+    assert not integers.inspect().float_operations
+    mixed = export(quantize_aware(model, data=data), tmp_path / "m.tflite", "int8", data)
+    assert "CONV_2D" not in mixed.inspect().float_operations and " by " in caplog.text
+    for file in (integers, mixed):
+        assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
+
+
 def test_padding_masks_reach_opened_attention(tmp_path):
     """`MultiHeadAttention` reads the mask off its input; nothing passes it as an argument."""
     inputs = keras.Input((10,), dtype="int32")

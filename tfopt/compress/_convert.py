@@ -190,6 +190,8 @@ def _unquantized(model: Portable, form: Form, text: str) -> str:
     reason = text.strip().splitlines()[0][:300] if text.strip() else "no reason given"
     if integers and "min/max" in text:
         reason = f"it knows no integer inputs, and {integers} are such"
+    if form.quantization is None:
+        return f"`model` cannot be converted: {reason} Received: {model.model.name!r}. Use other layers."
     return (
         f"`model` cannot be converted: TFLite's quantizer refuses {form.quantization!r}: {reason}. Received: "
         f"{model.model.name!r}. Export with quantization='int8', 'dynamic' or 'float16'."

@@ -16,6 +16,7 @@ from tfopt._keras_internals import every_layer, nodes
 from tfopt.compress._device_activations import integer_activation, integer_operation
 from tfopt.compress._device_normalization import integer_form
 from tfopt.compress._device_pooling import flat_pooling
+from tfopt.compress._device_resizing import smooth_resizing
 
 L = keras.layers
 _ALMOST_ONE = float(np.nextafter(np.float32(1), np.float32(2)))
@@ -37,6 +38,7 @@ def device_forms(
     - Nearest upsampling is RESIZE_NEAREST_NEIGHBOR, which microcontrollers have, and not TILE.
     - Layer and group normalization have no operation that lacks integer kernels.
     - Pooling over three dimensions, which TFLite lacks, is pooling over two, twice.
+    - Bicubic and similar resizing is two products with matrices.
     - ELU, SELU, CELU, softplus and mish are operations that int8 computes well (with `integers`).
     - The index of the largest or smallest number is one operation.
     - LSTM is one UNIDIRECTIONAL_SEQUENCE_LSTM operation (with `fuse`), which has integer kernels.
@@ -56,7 +58,7 @@ def device_forms(
                 stack.enter_context(_attribute(layer, "dtype_policy", keras.dtype_policies.get("float32")))
             if isinstance(layer, L.UpSampling2D) and _repeats(layer):
                 stack.enter_context(_call(layer, _nearest(layer)))
-            other = integer_form(layer) or flat_pooling(layer)
+            other = integer_form(layer) or flat_pooling(layer) or smooth_resizing(layer)
             if other is not None:
                 stack.enter_context(_call(layer, other))
             activation = integer_activation(layer) if integers and not isinstance(layer, L.RNN) else None
@@ -68,7 +70,8 @@ def device_forms(
             if fuse and is_fusible(layer):
                 stack.enter_context(_call(layer, _fused(layer, rescale)))
         for operation in _operations(model):
-            form = _index(operation) or (integer_operation(operation) if integers else None)
+            form = _index(operation) or smooth_resizing(operation)
+            form = form or (integer_operation(operation) if integers else None)
             if form is not None:
                 stack.enter_context(_call(operation, form))
         yield

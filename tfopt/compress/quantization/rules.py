@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfopt.compress._device_resizing import SMOOTH
 from tfopt.compress._graph import Call, Graph
 from tfopt.compress.quantization.activations import has_kernels
 from tfopt.compress.quantization.affine import (
@@ -60,7 +61,7 @@ SAME_RANGE = (
 SAME_RANGE_OPERATIONS = frozenset(
     ["Reshape", "Transpose", "Squeeze", "ExpandDims", "GetItem", "Split", "DepthToSpace", "Max", "Min", "Pad"]
     + ["Swapaxes", "Moveaxis", "Ravel", "Take", "Repeat", "Tile", "Flip", "Copy", "StopGradient", "Identity"]
-    + ["ConvertToTensor"]
+    + ["ConvertToTensor", "Resize"]
 )
 # The output is rounded to a range of its own.
 OWN_RANGE = (
@@ -146,6 +147,8 @@ def computes_in_float(call: Call) -> str | None:
         return f"{call.name} ({kind.__name__} with these options)"
     if (kind in WEIGHTED or kind is L.Activation) and not has_kernels(function):
         return f"{call.name} (its activation {getattr(function, '__name__', type(function).__name__)})"
+    if getattr(operation, "interpolation", None) in SMOOTH:
+        return f"{call.name} ({kind.__name__} by {operation.interpolation})"
     if kind in WEIGHTED or kind in AFFINE or kind in (L.Activation, L.Softmax, L.ELU, FakeQuantize):
         return None
     name = operation_name(operation)
