@@ -111,6 +111,7 @@ class CheckpointFolder:
         """Writes a checkpoint and drops those that are too old."""
         write(self._file(self.own, number), state)
         self._divergence.unlink(missing_ok=True)
+        self.rows.unlink(missing_ok=True)
         for old in self._numbers(self.own)[: -self.keep]:
             self._file(self.own, old).unlink()
 
@@ -132,6 +133,11 @@ class CheckpointFolder:
             note["variable"],
             note["epoch"],
         )
+
+    @property
+    def rows(self) -> pathlib.Path:
+        """Note of what was in the files of `CSVLogger` before the first checkpoint."""
+        return self.own / "rows.json"
 
     @property
     def _divergence(self) -> pathlib.Path:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfopt import _keras_internals
 from tfopt._optimizers_in_use import optimizers_in_use
+from tfopt.callbacks._csv_rows import read_rows, write_rows
 from tfopt.callbacks._state import StatefulCallback
 from tfopt.optimizers._assigned import unobserved
 
@@ -151,7 +152,7 @@ def write_callbacks(callbacks: list[keras.callbacks.Callback], states: list[list
             continue
         rows = state.get(_FILE)
         if rows is not None:
-            _write_rows(callback, rows.tobytes())
+            write_rows(callback, rows.tobytes())
         vars(callback).update({name: value for name, value in state.items() if name != _FILE})
         if rows is not None:
             callback.append_header = rows.size == 0
@@ -164,30 +165,7 @@ def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
         return {}
     attributes = {name: value for name, value in vars(callback).items() if name not in _NOT_STATE}
     state = {name: _plain(value) for name, value in attributes.items() if _is_plain(value)}
-    return (
-        {**state, _FILE: _read_rows(callback)} if isinstance(callback, keras.callbacks.CSVLogger) else state
-    )
-
-
-def _read_rows(callback: keras.callbacks.CSVLogger) -> np.ndarray:
-    """What is in the file; Keras flushes it after every row."""
-    if not tf.io.gfile.exists(callback.filename):
-        return np.zeros(0, np.uint8)
-    with tf.io.gfile.GFile(callback.filename, "rb") as file:
-        return np.frombuffer(file.read(), np.uint8)
-
-
-def _write_rows(callback: keras.callbacks.CSVLogger, rows: bytes) -> None:
-    """Puts the rows of the checkpoint in place of what is in the file, and opens it behind them.
-
-    Keras has emptied it when training began, or rows of epochs after the checkpoint are in it.
-    """
-    callback.csv_file.close()
-    with tf.io.gfile.GFile(callback.filename, "wb") as file:
-        file.write(rows)
-    append, callback.append = callback.append, True
-    keras.callbacks.CSVLogger.on_train_begin(callback)
-    callback.append = append
+    return {**state, _FILE: read_rows(callback)} if isinstance(callback, keras.callbacks.CSVLogger) else state
 
 
 def _is_plain(value: Any) -> bool:

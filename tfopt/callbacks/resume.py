@@ -12,6 +12,7 @@ from tfopt._fit_data import read_batches
 from tfopt.callbacks import _past, _snapshot
 from tfopt.callbacks._agreement import Agreement, Termination, worker_of
 from tfopt.callbacks._checkpoint import CheckpointFolder
+from tfopt.callbacks._csv_rows import begin_anew
 from tfopt.callbacks._fit_end import FitEnd, callbacks_after
 from tfopt.callbacks._rate import Progress
 from tfopt.callbacks._settings import Settings
@@ -142,6 +143,8 @@ class Resume(KerasCallback):
         _keras_internals.begin_at_epoch(self.model, None)
         self._epoch, self._executions, self._passed = epoch, 0, 0
         if self._first is None:
+            if self._state is None:
+                begin_anew(self._others, self._folder.rows)
             self._first, self._first_epoch = _snapshot.read_callbacks(self._others), epoch
         if self._epochs_run == 0:  # not before: errors in `on_train_begin` of others are noticed late
             self._termination.listen(self._fit_end.is_over)
