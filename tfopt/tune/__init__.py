@@ -3,6 +3,7 @@
 from tfopt.tune.autotune import autotune
 from tfopt.tune.batch_size import BatchSizes, find_batch_size
 from tfopt.tune.faster import FasterTraining
+from tfopt.tune.hypermodel import HyperModelJob
 from tfopt.tune.journal import Trial
 from tfopt.tune.objective import Objective
 from tfopt.tune.parallel import launch_search
@@ -15,6 +16,7 @@ from tfopt.tune.training_setting import TrainingSetting
 __all__ = [
     "BatchSizes",
     "FasterTraining",
+    "HyperModelJob",
     "Objective",
     "Range",
     "SearchResult",

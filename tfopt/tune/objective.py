@@ -62,6 +62,37 @@ class Objective:
         return float(metrics[self.metric]) + sign * sum(prices)
 
 
+def objectives_of(
+    objective: "str | Objective | Sequence[str | Objective]", tuner: str
+) -> tuple[Objective, ...]:
+    """The objectives of a search, the most important first.
+
+    Raises:
+        ValueError: If there are none, or several for a tuner that needs one number.
+    """
+    given = [objective] if isinstance(objective, str | Objective) else list(objective)
+    found = tuple(Objective(each) if isinstance(each, str) else each for each in given)
+    if not found:
+        raise ValueError(message("objective", "at least one", objective))
+    if len(found) > 1 and tuner not in ("random", "grid"):
+        names = [each.metric for each in found]
+        fix = (
+            "Take tuner='random' or 'grid' and look at `result.front`, or say what one is worth in the "
+            f'other: Objective("{names[0]}", trade_off={{"{names[1]}": 0.01}}).'
+        )
+        raise ValueError(message("objective", f"a single one for tuner='{tuner}'", names, fix))
+    return found
+
+
+def not_dominated(points: Sequence[Sequence[float]]) -> list[int]:
+    """Indices of the points that no other beats in one number and equals or beats in all; less is better."""
+
+    def beaten(point: Sequence[float], other: Sequence[float]) -> bool:
+        return list(other) != list(point) and all(b <= a for a, b in zip(point, other))
+
+    return [i for i, point in enumerate(points) if not any(beaten(point, other) for other in points)]
+
+
 def pareto(points: Sequence[Mapping[str, float]], more: str, less: str) -> list[int]:
     """Indices of the points that no other equals or beats in both metrics, by rising cost.
 

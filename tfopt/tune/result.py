@@ -13,7 +13,7 @@ from rich.table import Table
 from tfopt._table import Printable
 from tfopt.report.notebook import framed
 from tfopt.tune.journal import Trial, as_json, in_words, short
-from tfopt.tune.objective import Objective, pareto
+from tfopt.tune.objective import Objective, not_dominated, pareto
 
 _SHOWN = 10  # trials that the table names
 
@@ -27,11 +27,13 @@ class SearchResult(Printable):
         trials: Every trial, failed ones included, in the order in which they ended.
         objective: What was looked for.
         folder: Where `trials.jsonl`, `best.json` and `report.html` lie.
+        further: Other objectives, if several were given; the first of them all is `objective`.
     """
 
     trials: Sequence[Trial]
     objective: Objective
     folder: pathlib.Path
+    further: Sequence[Objective] = ()
 
     @property
     def report_path(self) -> pathlib.Path:
@@ -68,6 +70,18 @@ class SearchResult(Printable):
                 last = lines[-1] if lines else f"no finite score: {in_words(self.trials[-1].metrics)}"
             raise RuntimeError(f"None of {len(self.trials)} trials came to its end. The last one: {last}")
         return self.completed[0]
+
+    @property
+    def front(self) -> list[Trial]:
+        """The trials that no other beats in all objectives, the best in the first objective first."""
+        trials, points = [], []
+        for trial in self.completed:
+            wanted = (self.objective, *self.further)
+            scores = [each.score(trial.metrics) * (1 if each.direction == "min" else -1) for each in wanted]
+            if all(map(math.isfinite, scores)):
+                trials.append(trial)
+                points.append(scores)
+        return [trials[index] for index in not_dominated(points)]
 
     def pareto(self, less: str, more: str | None = None) -> list[Trial]:
         """The trials that no other beats in both metrics, the cheapest first.

@@ -5,7 +5,7 @@ import errno
 import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -24,8 +24,9 @@ from tfopt.tune.finetuning import (
     held_back,
     values_as_they_are,
 )
+from tfopt.tune.hypermodel import space_of
 from tfopt.tune.journal import Journal, Trial, in_words
-from tfopt.tune.objective import Objective
+from tfopt.tune.objective import Objective, objectives_of
 from tfopt.tune.report import write_search_report
 from tfopt.tune.result import SearchResult
 from tfopt.tune.space import Domain, Space, check_space, describe, hyperparameters, values_of
@@ -40,7 +41,7 @@ def search(
     space: Space | None = None,
     *,
     tuner: str = "hyperband",
-    objective: str | Objective = "accuracy",
+    objective: str | Objective | Sequence[str | Objective] = "accuracy",
     trials: int = 20,
     seconds: float | None = None,
     epochs: int | None = None,
@@ -68,14 +69,17 @@ def search(
         tuner: "hyperband" (short trials first, the best again and longer; the best of all is that of
             the longest training), "bayesian" (a Gaussian process
             on the results), "random", or "grid" (every combination; a range gives ten values).
-        objective: Name of a metric of the trials, or an `Objective` with a trade-off.
+        objective: Name of a metric of the trials, or an `Objective` with a direction or a trade-off. Several,
+            with the tuners "random" and "grid": `front` of the result holds the trials that no other beats in
+            all of them, and the best is that of the first.
         trials: Most trials to run, >= 1.
         seconds: Wall time after which no new trial begins; None sets no limit.
         epochs: The longest training that Hyperband gives to a trial, >= 1. None: that of the main job, or 9
             with `evaluate`. The other tuners leave the epochs to the settings.
         config: Settings of the main job that are not searched.
         evaluate: Trains and scores: (values, epochs or None) -> metrics. Any model, optimizer and callback
-            fits in it. An exception or a NaN makes a failed trial, not the end of the search.
+            fits in it; a `HyperModelJob` makes it of a `HyperModel` of keras-tuner, and has the space. An
+            exception or a NaN makes a failed trial, not the end of the search.
         output: Folder of the results: `trials.jsonl`, `best.json` and `report.html`.
         seed: Decides what is drawn.
         progress: Where to report; None is the terminal.
@@ -104,11 +108,11 @@ def search(
     if seconds is not None:
         check_number("seconds", seconds, minimum=0, open_minimum=True)
     require("keras_tuner", "`search`")  # before the images are read
-    wanted = Objective(objective) if isinstance(objective, str) else objective
+    wanted, *further = objectives_of(objective, tuner)
     folder, fixed, kept = pathlib.Path(output), config or FinetuneConfig(), {}
     start = None
     if evaluate is None:
-        check_metrics((wanted.metric, *wanted.trade_off))
+        check_metrics([name for each in (wanted, *further) for name in (each.metric, *each.trade_off)])
         if fixed.threads != "auto":
             set_threads(fixed.threads)  # before TensorFlow starts, which loading does
         images = held_back(data, fixed)
@@ -124,11 +128,11 @@ def search(
         start = values_as_they_are(fixed, images, settings)
         checked: Mapping[str, Domain] = settings
     else:
-        checked = check_space(space)
+        checked = check_space(space_of(evaluate, space))
     header = {"space": describe(checked), "tuner": tuner, "seed": seed, "epochs": epochs, "data": data}
     same = {name: value for name, value in kept.items() if name not in ("output", "overwrite", *checked)}
     journal = Journal(folder / "trials.jsonl", {**header, "config": same})
-    runner = _Runner(journal, checked, evaluate, wanted, progress or ConsoleProgress())
+    runner = _Runner(journal, checked, evaluate, (wanted, *further), progress or ConsoleProgress())
     until = math.inf if seconds is None else time.monotonic() + seconds
     oracle = make_oracle(
         tuner,
@@ -143,11 +147,11 @@ def search(
         run_trials(oracle, runner.run, runner.failed)
     except BaseException as error:  # an interrupted search has results too; on a full disk they have no room
         with contextlib.suppress(OSError):
-            _write_results(SearchResult(list(journal.trials().values()), wanted, folder), kept)
+            _write_results(SearchResult(list(journal.trials().values()), wanted, folder, further), kept)
         if isinstance(error, _fatal()):  # keras-tuner passes no other error on
             raise error.__cause__ or error from None
         raise
-    result = SearchResult(list(journal.trials().values()), wanted, folder)
+    result = SearchResult(list(journal.trials().values()), wanted, folder, further)
     _write_results(result, kept)
     _ = result.best  # or the error that says why there is none
     return result
@@ -168,11 +172,11 @@ class _Runner:
         journal: Journal,
         space: Mapping[str, Domain],
         evaluate: Evaluate,
-        objective: Objective,
+        objectives: Sequence[Objective],
         progress: ConsoleProgress,
     ) -> None:
         self._journal, self._space = journal, space
-        self._evaluate, self._objective = evaluate, objective
+        self._evaluate, self._objectives = evaluate, objectives
         self._progress = progress
 
     def run(self, drawn: dict[str, Any], epochs: int | None) -> float:
@@ -181,7 +185,8 @@ class _Runner:
         if known.error:
             return math.nan  # the oracle counts it as failed
         try:
-            return self._objective.score(known.metrics)
+            score, *_ = [each.score(known.metrics) for each in self._objectives]
+            return score
         except ValueError as error:  # wrong for every trial: end the search, not the trial
             raise _fatal()(str(error)) from error
 
