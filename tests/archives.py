@@ -1,4 +1,6 @@
-"""`make release-check`: the archives in a folder are complete, and the tests in the source archive are found.
+"""`make release-check`: the archives in a folder are complete, and tests pass from the source archive.
+
+All tests are collected there. Those that read files of the repository are run, and some that use the package.
 
 python tests/archives.py dist PYTHON, where PYTHON has the requirements of tfopt's tests.
 """
@@ -30,6 +32,8 @@ IN_SOURCES = (
     "Makefile",
 )
 
+RUN = ("architecture", "data_loading", "light_import", "notebooks", "platform", "report_costs", "schedules")
+
 
 def lacking(names: list[str], patterns: tuple[str, ...]) -> list[str]:
     """The patterns that fit no name."""
@@ -47,12 +51,31 @@ def collected(sources: pathlib.Path, python: str) -> int:
     # Without `addopts`, whose -q would make it -qq, which prints no sum.
     options = ["--collect-only", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
     command = [python, "-m", "pytest", *options, "tests"]
-    environment = {**os.environ, "PYTHONPATH": str(sources)}
-    done = subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=sources, env=of(sources), capture_output=True, text=True)
     found = re.search(r"^(\d+)(?:/\d+)? tests collected", done.stdout, re.MULTILINE)
     if done.returncode or found is None:
         raise SystemExit(f"the tests of the source archive cannot be collected:\n{done.stdout[-3000:]}")
     return int(found[1])
+
+
+def of(sources: pathlib.Path) -> dict[str, str]:
+    """The environment in which the package of unpacked sources is imported."""
+    return {**os.environ, "PYTHONPATH": str(sources), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def passed(sources: pathlib.Path, python: str) -> str:
+    """What pytest says of the tests that are run in unpacked sources.
+
+    Raises:
+        SystemExit: If one fails.
+    """
+    files = [f"tests/test_{name}.py" for name in RUN]
+    options = ["-q", "-m", "not full", "-o", "addopts=", "-p", "no:cacheprovider"]
+    command = [python, "-m", "pytest", *options, *files]
+    done = subprocess.run(command, cwd=sources, env=of(sources), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"tests fail in the source archive:\n{done.stdout[-5000:]}")
+    return done.stdout.strip().splitlines()[-1]
 
 
 def main(folder: str, python: str) -> None:
@@ -74,10 +97,11 @@ def main(folder: str, python: str) -> None:
         (root,) = pathlib.Path(place).iterdir()
         names = [path.relative_to(root).as_posix() for path in root.rglob("*")]
         problems += [f"the source archive lacks {name}" for name in lacking(names, IN_SOURCES)]
-        number = collected(root, python)
-    if problems:
-        raise SystemExit("\n".join(problems))
-    print(f"{wheel.name} and {sources.name} are complete; {number} tests are found in the sources")
+        if problems:
+            raise SystemExit("\n".join(problems))
+        number, outcome = collected(root, python), passed(root, python)
+    print(f"{wheel.name} and {sources.name} are complete")
+    print(f"{number} tests are found in the sources; of {', '.join(RUN)}: {outcome}")
     if not message.get("Project-URL"):
         print("README links became text: TFOPT_REPOSITORY, which holds the repository's address, is not set")
 

@@ -108,11 +108,17 @@ def environment(name: str, row: Row, folder: pathlib.Path) -> pathlib.Path:
         run([*pip, "--no-deps", "-e", str(ROOT)])
     elif row.there:
         run([*pip, *row.requirements])
-        run([*pip, "-e", f"{ROOT}[test]"])
+        run([*pip, "-e", f"{ROOT}[test]", *there(python)])
     else:
         run([*pip, *row.requirements, "-e", f"{ROOT}[test]"])
     stamp.write_text(key)
     return python
+
+
+def there(python: pathlib.Path) -> list[str]:
+    """What the install line of the notebooks adds: the versions of TensorFlow and Keras that are there."""
+    frozen = subprocess.check_output([python, "-m", "pip", "freeze"], text=True)
+    return [line for line in frozen.splitlines() if re.match("(tensorflow|keras)==", line)]
 
 
 def others() -> list[str]:
