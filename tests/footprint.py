@@ -10,6 +10,7 @@ installed, and the packages that it adds are measured. Needs only the standard l
 import datetime
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -64,7 +65,8 @@ def main_job(python: pathlib.Path, folder: pathlib.Path) -> float:
         SystemExit: If it fails, or says too late what is missing.
     """
     output, begin = folder / "digits", time.monotonic()
-    command = ["finetune", "--data", "digits", "--image-size", "32", "--output", str(output), "--overwrite"]
+    shutil.rmtree(output, ignore_errors=True)
+    command = ["finetune", "--data", "digits", "--image-size", "32", "--epochs", "3", "--output", str(output)]
     done = subprocess.run([python, "-m", "tfopt", *command], capture_output=True, text=True, cwd=folder)
     made = [name for name in ("model.tflite", "comparison.json", "report.html") if (output / name).exists()]
     if done.returncode or len(made) < 3:
