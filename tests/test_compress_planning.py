@@ -54,7 +54,7 @@ def test_zipped_is_kept_by_pruning_single_layers(model, tmp_path):
 
 
 def test_a_budget_below_the_smallest_model_names_the_nearest(model):
-    with pytest.raises(ValueError, match=r"reachable.*100.0.*The nearest .*bytes="):
+    with pytest.raises(ValueError, match=r"reachable.*100.0.*The nearest .*bytes, "):
         plan(model, X, Budget(bytes=100))
 
 

@@ -184,10 +184,28 @@ def test_limits_choose_what_is_removed_and_are_kept(path, tmp_path, capsys):
     assert "planning" not in capsys.readouterr().out
 
 
+@pytest.mark.full
+def test_limits_hold_for_finetune_too_and_a_second_call_plans_nothing(path, tmp_path, capsys):
+    options = dict(max_bytes="9k", max_drop="30%", epochs=1, compress_epochs=1, augment=None)
+    options |= dict(model=str(path), output=str(tmp_path / "small"))
+    result = tfopt.finetune(digits(), progress=ConsoleProgress(), **options)
+    told = " ".join(capsys.readouterr().out.split())
+    assert result.tflite_path.stat().st_size <= 9000 and "limits kept" in told and "planning" in told
+    whole = keras.models.load_model(path)
+    assert result.model.count_params() <= whole.count_params() and result.model.count_params() > 0
+    again = tfopt.finetune(digits(), progress=ConsoleProgress(), **options)
+    assert again.tflite_path.read_bytes() == result.tflite_path.read_bytes()
+    assert "planning" not in capsys.readouterr().out
+
+
 def test_limits_that_cannot_be_read_or_joined_are_named(path, tmp_path):
     output = {"output": str(tmp_path / "never"), "progress": QUIET}
     with pytest.raises(ValueError, match="`bytes` must be a number with one of the units"):
         compress(path, digits(), max_bytes="250 apples", **output)
-    with pytest.raises(ValueError, match="either limits, or `keep`"):
+    with pytest.raises(ValueError, match="either limits or `keep` and `sparsity` and `clusters`"):
         compress(path, digits(), max_bytes="250k", keep=0.5, **output)
+    with pytest.raises(ValueError, match="`bytes` must be a number with one of the units"):
+        tfopt.finetune(digits(), max_bytes="250 apples", **output)
+    with pytest.raises(ValueError, match="either limits or `sparsity`"):
+        tfopt.finetune(digits(), max_bytes="250k", sparsity=0.5, **output)
     assert not (tmp_path / "never").exists()

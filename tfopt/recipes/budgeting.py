@@ -1,15 +1,20 @@
-"""Limits on the file of `compress`: what is chosen for them, once a run, and whether the file keeps them."""
+"""Limits on the exported file: what is chosen for them, once a run, and whether the file keeps them."""
 
 import dataclasses
 import json
+import pathlib
+import tempfile
 from typing import Any, final
 
 import keras
 import numpy as np
 
+from tfopt import compress
 from tfopt._files import write_text
 from tfopt.compress import TFLiteModel, planning
-from tfopt.recipes.run_folder import RunFolder
+from tfopt.recipes.budget_options import BudgetOptions
+from tfopt.recipes.run import Run
+from tfopt.recipes.run_folder import RunFolder, store_task
 from tfopt.recipes.session import Session
 
 FILE = "plan.json"
@@ -33,6 +38,12 @@ class Decisions:
     quantization: str | None
 
 
+def budget_of(config: BudgetOptions) -> planning.Budget | None:
+    """The limits that are given, checked, or None."""
+    limits = config.limits()
+    return planning.Budget(**limits) if limits else None
+
+
 def decide(folder: RunFolder, session: Session, model: keras.Model, budget: planning.Budget) -> Decisions:
     """The decisions of this run, made once: a run that goes on after an interruption reads them.
 
@@ -50,8 +61,11 @@ def _decided(folder: RunFolder, session: Session, model: keras.Model, budget: pl
     path = folder.writing(FILE)
     if path.exists():
         return path.read_text(encoding="utf-8")
-    margins = {"bytes": MARGIN, "zipped": MARGIN}
-    strict = {name: value * margins.get(name, 1.0) for name, value in budget.limits().items()}
+    labels = _size_of_labels(session, model)
+    strict = {
+        name: max(1.0, MARGIN * (value - labels)) if name in ("bytes", "zipped") else value
+        for name, value in budget.limits().items()
+    }
     with session.progress.bar("planning", planning.MOST_CANDIDATES) as bar:
         plan = planning.plan(
             model,
@@ -67,13 +81,49 @@ def _decided(folder: RunFolder, session: Session, model: keras.Model, budget: pl
     return text
 
 
-def missed(session: Session, model: keras.Model, file: TFLiteModel, budget: planning.Budget) -> dict:
-    """Limits that a file does not keep: (limit, measured) by name."""
-    judge = planning.Judge(model, _images(session, "test"), None)
-    return budget.missed(judge.measure_file(file), judge.float_score)
+def _size_of_labels(session: Session, model: keras.Model) -> int:
+    """Bytes that the names of the classes and the task add to a file, which a plan does not measure."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder, name) for name in ("plain.tflite", "named.tflite")]
+        for path, names in zip(paths, (None, session.task.names)):
+            compress.export(model, path, class_names=names)
+        store_task(paths[1], session.task)
+        plain, named = (path.stat().st_size for path in paths)
+    return named - plain
 
 
-def tell(session: Session, budget: planning.Budget, found: dict[str, tuple[float, float]]) -> None:
+def export(
+    run: Run,
+    teacher: keras.Model,
+    small: keras.Model,
+    quantized: keras.Model | None,
+    budget: planning.Budget | None,
+) -> tuple[TFLiteModel, keras.Model | None]:
+    """Writes the file and says whether it keeps the limits.
+
+    Args:
+        run: Of the stages that made the models.
+        teacher: The float model, against which the loss is measured.
+        small: The model that is left of it.
+        quantized: `small` trained with quantization, or None.
+        budget: The limits, if there are any.
+
+    Returns:
+        The file, and the model trained with quantization if the file was made of that.
+    """
+    file, chosen = run.export(small, quantized), quantized
+    if budget is None:
+        return file, chosen
+    judge = planning.Judge(teacher, _images(run.session, "test"), None)
+    found = budget.missed(judge.measure_file(file), judge.float_score)
+    if found and chosen is not None:  # the file without that training may keep them
+        file, chosen = run.export(small, None), None
+        found = budget.missed(judge.measure_file(file), judge.float_score)
+    _tell(run.session, budget, found)
+    return file, chosen
+
+
+def _tell(session: Session, budget: planning.Budget, found: dict[str, tuple[float, float]]) -> None:
     """Says whether the limits are kept."""
     if not found:
         limits = ", ".join(f"{name} <= {value:g}" for name, value in budget.limits().items())

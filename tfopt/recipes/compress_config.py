@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal, final
 
+from tfopt.recipes.budget_options import BudgetOptions
 from tfopt.recipes.config import FinetuneConfig, InputScale, Quantization
 from tfopt.recipes.data_options import DataOptions
 from tfopt.recipes.machine_options import Strategy
@@ -28,7 +29,7 @@ _SHARED = (
 @final
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompressConfig(DataOptions):
+class CompressConfig(BudgetOptions, DataOptions):
     """What `tfopt.recipes.compress` does with a model. Every field is also a flag of `tfopt compress`.
 
     {options}
@@ -63,34 +64,6 @@ class CompressConfig(DataOptions):
         minimum=2,
     )
     quantization: Quantization | None = same(FinetuneConfig, "quantization")
-    max_bytes: str | None = option(
-        None,
-        "compression",
-        "Size of the file, such as '250k' or '0.5MiB' (k is 1000, KiB 1024). Limits choose the channels that "
-        "stay, the sparsity and the quantization, by measured files.",
-        none="no limit",
-        metavar="SIZE",
-    )
-    max_zipped: str | None = option(
-        None, "compression", "Size of the file compressed by zlib.", none="no limit", metavar="SIZE"
-    )
-    max_latency: str | None = option(
-        None,
-        "compression",
-        "Median time of one inference on this machine, such as '5ms'.",
-        none="no limit",
-        metavar="TIME",
-    )
-    max_arena: str | None = option(
-        None, "compression", "Memory of activations, estimated.", none="no limit", metavar="SIZE"
-    )
-    max_drop: str | None = option(
-        None,
-        "compression",
-        "Loss of accuracy against the float model, such as '1%' or '0.01'. Alone: the smallest file within.",
-        none="no limit",
-        metavar="SHARE",
-    )
     epochs: int = option(
         8, "training", "Epochs of training after pruning, clustering and quantization, each.", minimum=1
     )
@@ -120,20 +93,6 @@ class CompressConfig(DataOptions):
     output: str = same(FinetuneConfig, "output", "runs/compress")
     tensorboard: bool = same(FinetuneConfig, "tensorboard")
     overwrite: bool = same(FinetuneConfig, "overwrite")
-
-    def limits(self) -> dict[str, str]:
-        """The limits that are given, by the names of `compress.Budget`."""
-        names = ("bytes", "zipped", "latency", "arena", "drop")
-        given = {name: getattr(self, f"max_{name}") for name in names}
-        limits = {"latency_ms" if name == "latency" else name: text for name, text in given.items() if text}
-        chosen = {name: getattr(self, name) for name in ("keep", "sparsity", "clusters")}
-        fixed = {name: value for name, value in chosen.items() if value is not None}
-        if limits and fixed:
-            raise ValueError(
-                f"Limits choose what is removed. Received: {sorted(limits)} together with {fixed}. Give "
-                "either limits, or `keep`, `sparsity` and `clusters`."
-            )
-        return limits
 
     def training(self, model: Any) -> FinetuneConfig:
         """The options that the stages share with `finetune`, for a `keras.Model`."""

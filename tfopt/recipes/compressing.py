@@ -92,8 +92,7 @@ def compress(
     """
     started = time.perf_counter()
     config = (config or CompressConfig()).changed(**overrides)
-    limits = config.limits()
-    budget = parts.Budget(**limits) if limits else None
+    budget = budgeting.budget_of(config)
     check_output(pathlib.Path(config.output), source_of(data))
     strategy = strategy_of(FinetuneConfig(strategy=config.strategy))  # before TensorFlow loads the model
     path, progress = pathlib.Path(model).expanduser(), progress or ConsoleProgress()
@@ -131,13 +130,7 @@ def compress(
         quantized = run.quantize(stages.Quantization(small, preserve))
 
         def deliver() -> parts.Comparison:
-            chosen, file = quantized, run.export(small, quantized)
-            if budget is not None:
-                found = budgeting.missed(session, teacher, file, budget)
-                if found and chosen is not None:  # the file without that training may keep them
-                    file, chosen = run.export(small, None), None
-                    found = budgeting.missed(session, teacher, file, budget)
-                budgeting.tell(session, budget, found)
+            file, chosen = budgeting.export(run, teacher, small, quantized, budget)
             comparison = run.compare({"float": teacher, **steps}, chosen, file)
             content = run.session, run.records, small, file, comparison, started
             title = f"Compressing {path.name}"

@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal, Union
 
 from tfopt.models import _architectures
+from tfopt.recipes.budget_options import BudgetOptions
 from tfopt.recipes.machine_options import MachineOptions
 from tfopt.recipes.options import documented, option
 from tfopt.recipes.training_image_options import TrainingImageOptions
@@ -20,7 +21,7 @@ MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(TrainingImageOptions, MachineOptions):
+class FinetuneConfig(TrainingImageOptions, BudgetOptions, MachineOptions):
     """What `tfopt.finetune` does with a data set. Every field is also a flag of `tfopt finetune`.
 
     "auto" stands for what suits the model and the data; the report shows what was chosen. None stands for

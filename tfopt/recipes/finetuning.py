@@ -10,8 +10,10 @@ from typing import Any, final
 import keras
 
 from tfopt._files import check_output, write_text
-from tfopt.compress import Comparison
-from tfopt.recipes import common_folder, stages
+from tfopt.compress import Budget, Comparison
+from tfopt.recipes import budgeting, common_folder, stages
+from tfopt.recipes.compress_config import CompressConfig
+from tfopt.recipes.compressing import stages_of as compression_stages
 from tfopt.recipes.config import FinetuneConfig
 from tfopt.recipes.findings import write_report
 from tfopt.recipes.identity import identity
@@ -22,6 +24,7 @@ from tfopt.recipes.run import Run
 from tfopt.recipes.run_folder import RunFolder
 from tfopt.recipes.session import Session
 from tfopt.recipes.sources import source_of
+from tfopt.recipes.stages.fine_tuning import unfreeze
 from tfopt.recipes.stages.linear_head import find_head
 from tfopt.recipes.starting import starting_model, without_units
 from tfopt.report.notebook import framed
@@ -69,8 +72,11 @@ def finetune(
     Stage 1 trains the classifier on features that are computed once. Stage 2 trains the upper layers
     with rates that fall towards the bottom, and keeps the best of its epochs and stage 1 by validation.
     Then the model is pruned and trained with quantization if asked, exported, and the file is run on the
-    test split, which is used for nothing before that. A run that was interrupted goes on where
-    it was, with the same result. The same seed gives the same result, bit for bit, on one machine's CPU.
+    test split, which is used for nothing before that. With limits (`max_bytes`, `max_drop` and others) a
+    plan measured on files chooses the channels, the sparsity and the quantization, as in `compress`.
+
+    A run that was interrupted goes on where it was, with the same result. The same seed gives the same
+    result, bit for bit, on one machine's CPU.
 
     Args:
         data: What `tfopt.data.load` takes (a folder, "digits", a TFDS name or arrays) or returns.
@@ -95,6 +101,7 @@ def finetune(
     """
     started = time.perf_counter()
     options = (config or FinetuneConfig()).changed(**overrides)
+    budget = budgeting.budget_of(options)
     check_output(pathlib.Path(options.output), source_of(data))
     session = Session.open(data, options, progress=progress or ConsoleProgress(), callbacks=callbacks)
     resolved, progress = session.config, session.progress
@@ -117,13 +124,18 @@ def finetune(
         run = Run(folder, session)
         model = without_units(run.through(stages_of(resolved, start), lambda: start))
         run.keep(model)
-        floats = _float_models(run, model)
-        quantized = run.quantize(stages.Quantization(model, sparsity=resolved.sparsity))
+        small, preserve = model, None
+        if budget is not None:
+            small, preserve = _within(budget, folder, run, model)
+            run.keep(small)
+        floats = _float_models(run, small)
+        sparsity = resolved.sparsity
+        quantized = run.quantize(stages.Quantization(small, preserve, sparsity))
 
         def deliver() -> Comparison:
-            file = run.export(model, quantized)
-            comparison = run.compare(floats, quantized, file)
-            content = run.session, run.records, model, file, comparison, started
+            file, chosen = budgeting.export(run, model, small, quantized, budget)
+            comparison = run.compare(floats, chosen, file)
+            content = run.session, run.records, small, file, comparison, started
             write_report(folder.writing("report.html"), *content, options=described)
             return comparison
 
@@ -133,7 +145,7 @@ def finetune(
     progress.say(comparison)
     progress.say(f"report {report}\nmodel  {output / 'model.keras'}\nfile   {file}")
     history = {record.name: record.history for record in run.records}
-    return FinetuneResult(model, history, comparison, report, file, session.task.names, session.task)
+    return FinetuneResult(small, history, comparison, report, file, session.task.names, session.task)
 
 
 def stages_of(config: ResolvedConfig, start: keras.Model) -> list[stages.Stage]:
@@ -144,6 +156,22 @@ def stages_of(config: ResolvedConfig, start: keras.Model) -> list[stages.Stage]:
         stages.Pruning(config.sparsity) if config.sparsity else None,
     ]
     return [stage for stage in every if stage is not None]
+
+
+def _within(
+    budget: Budget, folder: RunFolder, run: Run, model: keras.Model
+) -> tuple[keras.Model, str | None]:
+    """The fine-tuned model made smaller, as the limits ask, and what `quantize_aware` has to preserve.
+
+    The stages are those of `compress`, at its learning rate: a model trained from scratch has a higher one.
+    """
+    chosen = budgeting.decide(folder, run.session, model, budget)
+    rate = min(run.session.config.learning_rate, CompressConfig().learning_rate)
+    run.session = run.session.changed(learning_rate=rate, quantization=chosen.quantization)
+    config = CompressConfig(keep=chosen.keep)
+    small = run.through(compression_stages(config, model, chosen.sparsities), lambda: model)
+    unfreeze(small)
+    return small, "sparsity" if chosen.sparsities else None
 
 
 def _float_models(run: Run, model: keras.Model) -> dict[str, keras.Model]:

@@ -35,6 +35,11 @@ class Measurement:
     arena: int
     score: float
 
+    def __str__(self) -> str:
+        """With units."""
+        sizes = f"{self.bytes:,} bytes, {self.zipped:,} zipped, arena {self.arena:,}"
+        return f"{sizes}, {self.latency_ms:.3g} ms, score {self.score:.4g}"
+
 
 @final
 class Judge:

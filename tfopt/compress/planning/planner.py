@@ -57,7 +57,7 @@ class Plan:
 
     def __str__(self) -> str:
         """The decisions, and what they are expected to cost."""
-        lines = [f"channels kept: {self.keep:.0%}, precision: {self.precision or 'float32'}, {self.expected}"]
+        lines = [f"channels kept: {self.keep:.0%}, precision: {self.precision or 'float32'}; {self.expected}"]
         return "\n".join([*lines, *(f"{name}: {value:.0%} zeros" for name, value in self.sparsities.items())])
 
 
