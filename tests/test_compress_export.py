@@ -1,5 +1,6 @@
 """export, TFLiteModel and compare: files that were checked, errors that are named, nothing half-written."""
 
+import io
 import json
 import re
 import weakref
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 from tfopt.compress import TFLiteModel, _convert, _probe, compare, export, quantize_aware
 from tfopt.compress._agreement import decibels
@@ -269,6 +271,11 @@ def test_times_are_compared_within_an_engine_and_recalls_by_class(model, tmp_pat
     assert told["class_names"] == NAMES and told["warnings"] == []
     titles = [column.header for column in result.__rich__().columns]
     assert titles[-2:] == [f"{engines[1]}, ms", "Keras, ms"]
+    narrow = io.StringIO()
+    Console(file=narrow, width=80).print(result)
+    row = result["float file"]
+    assert f"{100 * row.accuracy_low:.1f}-{100 * row.accuracy_high:.1f}" in narrow.getvalue()
+    assert "\u2026" not in narrow.getvalue() and max(map(len, narrow.getvalue().splitlines())) <= 80
 
 
 def test_classes_of_a_named_task_are_kept_without_their_probabilities():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-_WIDTH = 110
+_WIDTH = 130  # a comparison with intervals fits
 
 
 class Printable(abc.ABC):

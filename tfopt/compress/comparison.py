@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tfopt._checks import check_number, message
 from tfopt._table import Printable
+from tfopt.compress._comparison_table import table_of
 from tfopt.compress._data import pairs
 from tfopt.compress._judging import Judged, agreement, mean_scores
 from tfopt.compress._subject import Subject
@@ -79,24 +80,7 @@ class Comparison(Printable):
 
     def __rich__(self) -> Table:
         """The table for a rich console."""
-        caption = f"{self.rows[0].samples} samples, 95 % intervals (Wilson); time of one, 10 to 90 %"
-        table = Table(caption="\n".join([caption, *self.warnings]))
-        table.add_column("model")
-        has_classes = bool(self.rows[0].recalls)
-        engines = list(dict.fromkeys(row.engine for row in reversed(self.rows)))
-        titles = (
-            "result" if math.isnan(self.rows[0].accuracy) else "accuracy",
-            *(["balanced"] if has_classes else []),
-            "agreement",
-            "size",
-            "zipped",
-            *(f"{engine}, ms" for engine in engines),
-        )
-        for title in titles:
-            table.add_column(title, justify="right")
-        for row in self.rows:
-            table.add_row(*_cells(row, has_classes, engines))
-        return table
+        return table_of(self.rows, self.warnings)
 
     @property
     def reference(self) -> Row:
@@ -249,20 +233,3 @@ def interleaved(timed: dict[str, Callable[[], float]], seconds: float) -> dict[s
         for name, run in timed.items():
             times[name].append(run())
     return {name: Latency.of(values) for name, values in times.items()}
-
-
-def _cells(row: Row, has_classes: bool, engines: Sequence[str]) -> tuple[str, ...]:
-    taken = row.latency
-    time = f"{taken.median_ms:.2f} ({taken.p10_ms:.2f}-{taken.p90_ms:.2f})"
-    result = f"{row.accuracy:.1%} ({100 * row.accuracy_low:.1f}-{100 * row.accuracy_high:.1f})"
-    if math.isnan(row.accuracy):
-        result = ", ".join(f"{name} {value:.4g}" for name, value in row.scores.items())
-    return (
-        row.name,
-        result,
-        *([f"{row.balanced_accuracy:.1%}"] if has_classes else []),
-        f"{row.agreement:.1%}",
-        f"{row.bytes / 1e3:,.1f} kB",
-        f"{row.bytes_zipped / 1e3:,.1f} kB",
-        *(time if row.engine == engine else "" for engine in engines),
-    )
