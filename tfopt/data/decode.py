@@ -13,6 +13,7 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfopt._checks import message
+from tfopt._optional import install_command
 from tfopt.data.bit_depth import brightest, depth_of
 
 MAX_PIXELS = 128 * 2**20
@@ -24,8 +25,9 @@ _JFIF, _JFIF_LENGTH = 0xE0, 16  # a shorter one is damaged: Pillow refuses it
 _LARGE = 2**24  # pixels from which images are decoded one at a time, as each takes hundreds of MB
 _ONE_AT_A_TIME = threading.Lock()
 _STRIP = 2**20  # pixels that are converted at a time
+_HEIF = install_command("pillow_heif")
 _UNKNOWN_KINDS = {  # what has no decoder in Pillow, by the ending of the file, and what to do
-    (".heic", ".heif", ".hif"): "Pillow has no decoder for HEIC: install `pillow-heif`, or convert to JPEG",
+    (".heic", ".heif", ".hif"): f"Pillow has no decoder for HEIC: {_HEIF}, or convert to JPEG",
     (".avif",): "this Pillow has no decoder for AVIF: install Pillow 11.3 or newer, or convert to JPEG",
     (".svg",): "it is a drawing, not pixels: convert it to PNG",
     (".dcm",): "it is a DICOM file: convert it to PNG, as with `pydicom`",
