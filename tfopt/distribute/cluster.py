@@ -151,9 +151,9 @@ def wait_for_peers(cluster: Cluster, seconds: float) -> None:
     """
     deadline = time.monotonic() + seconds
     missing = [worker for k, worker in enumerate(cluster.workers) if k != cluster.index]
-    with _listen(cluster.workers[cluster.index]):
+    with listen(cluster.workers[cluster.index]):
         while missing:
-            missing = [worker for worker in missing if not _answers(worker)]
+            missing = [worker for worker in missing if not answers(worker)]
             if missing and time.monotonic() > deadline:
                 raise TimeoutError(
                     f"Worker {cluster.index} could not reach {', '.join(missing)} within {seconds:g} s. "
@@ -163,13 +163,19 @@ def wait_for_peers(cluster: Cluster, seconds: float) -> None:
             time.sleep(0.05 if missing else 0.0)
 
 
-def _split(address: str) -> tuple[str, int]:
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port."""
     host, port = address.rsplit(":", 1)
     return host.strip("[]"), int(port)
 
 
-def _listen(address: str) -> socket.socket:
-    host, port = _split(address)
+def listen(address: str) -> socket.socket:
+    """A socket that listens at a worker's own address.
+
+    Raises:
+        OSError: If the port is taken.
+    """
+    host, port = split_address(address)
     interface = host if host.startswith("127.") or host == "localhost" else ""
     listener = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,7 +188,8 @@ def _listen(address: str) -> socket.socket:
     return listener
 
 
-def _answers(address: str) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(_split(address), timeout=2.0):
+def answers(address: str) -> bool:
+    """Whether something accepts connections at an address."""
+    with contextlib.suppress(OSError), socket.create_connection(split_address(address), timeout=2.0):
         return True
     return False
