@@ -809,3 +809,22 @@ def test_the_loss_sees_unrounded_probabilities():
     assert np.abs(training * 256 % 1).max() > 0.1
     np.testing.assert_allclose(inference * 256 % 1, 0, atol=1e-4)
     np.testing.assert_allclose(training, inference, atol=1 / 256)
+
+
+@pytest.mark.parametrize("operators", ["divided", "multiplied", "reversed"])
+def test_arithmetic_on_pixels_is_rounded_like_rescaling(operators):
+    """`x / 127.5 - 1` put every pixel halfway between two levels, `Rescaling` on a level."""
+    arithmetic = {
+        "divided": lambda x: x / 127.5 - 1,
+        "multiplied": lambda x: -1 + x * (1 / 127.5),
+        "reversed": lambda x: -(1.0 - x / 127.5),
+    }[operators]
+    models = []
+    for scale in (L.Rescaling(1 / 127.5, offset=-1.0), arithmetic):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8, 8, 3))
+        models.append(keras.Model(inputs, L.Conv2D(4, 3)(scale(inputs))))
+    images = RNG.integers(0, 256, (4, 8, 8, 3)).astype("float32")
+    found = [quantize_aware(model, input_range=(0, 255)) for model in models]
+    first, second = (np.asarray(model(images, training=True)) for model in found)
+    np.testing.assert_allclose(first, second, atol=1e-5)

@@ -10,6 +10,7 @@ from tfopt.compress._clone import new_layer
 from tfopt.compress._graph import Call, Graph
 from tfopt.compress.quantization import rules
 from tfopt.compress.quantization.activations import PROBABILITY, RELUS, Ranged, activation, elu
+from tfopt.compress.quantization.ends import grid, moved
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.quantization.operations import StayFloat
 from tfopt.compress.quantization.preserve import Kept
@@ -97,7 +98,9 @@ class Quantizer:
             kind = rules.AFFINE[type(layer)] if rules.is_per_channel(call, self.graph) else None
             return ranged(self._layer(call, kind)(*args, **kwargs), name)
         outputs = self._layer(call)(*args, **kwargs)
-        return self._each(call, outputs, lambda output: ranged(output, name, **self._shifted_input(call)))
+        return self._each(
+            call, outputs, lambda output: ranged(output, name, **self._shifted_input(call, args))
+        )
 
     def _activation(self, layer: Any, kwargs: dict) -> Any:
         """The function of a layer or operation that is an activation with a fixed or composed form."""
@@ -216,13 +219,15 @@ class Quantizer:
         numbers = (call.operation.scale, call.operation.offset)
         return set(call.inputs) <= self._ends.keys() and all(np.ndim(number) == 0 for number in numbers)
 
-    def _shifted_input(self, call: Call) -> dict[str, Any]:
-        """The kind of range of a sum or product of an input and constants, such as `x / 127.5 - 1`."""
-        simple = rules.operation_name(call.operation) in ("Add", "Subtract", "Multiply")
+    def _shifted_input(self, call: Call, args: tuple) -> dict[str, Any]:
+        """The range of a sum or product of an input and constants, such as `x / 127.5 - 1`."""
+        operation = rules.operation_name(call.operation)
+        simple = operation in ("Add", "Subtract", "Multiply")
         if not simple or not call.inputs or not set(call.inputs) <= self._ends.keys():
             return {}
-        self._ends[call.outputs[0]] = None
-        return EXTREMES
+        ends = moved(self._ends[call.inputs[0]], operation, args)
+        self._ends[call.outputs[0]] = ends
+        return EXTREMES if ends is None else grid(*ends)
 
     def _rescaled(self, call: Call, name: str, inputs: keras.KerasTensor) -> keras.KerasTensor:
         """Rescaling of an input as the two integer kernels that TFLite has for it: a product and a sum."""
@@ -235,20 +240,9 @@ class Quantizer:
             product = self._ranged(product, f"{name}_scale", **EXTREMES)
             return self._ranged(L.Rescaling(1.0, offset, name=name, dtype=dtype)(product), name, **EXTREMES)
         low, high = sorted(scale * end for end in (min(ends[0], 0.0), max(ends[1], 0.0)))
-        product = self._ranged(product, f"{name}_scale", **_grid(low, high))
+        product = self._ranged(product, f"{name}_scale", **grid(low, high))
         total = L.Rescaling(1.0, offset, name=name, dtype=dtype)(product)
-        return self._ranged(total, name, **_grid(low + offset, high + offset))
-
-
-def _grid(low: float, high: float) -> dict[str, float]:
-    """A range that holds both ends and has zero exactly on one of its 256 levels.
-
-    Without the latter, [-1, 1] puts every pixel halfway between two levels.
-    """
-    if low >= 0.0 or high <= 0.0:
-        return {"minimum": min(low, 0.0), "maximum": max(high, 0.0)}
-    step = max(-low / 128, high / 127)
-    return {"minimum": -128 * step, "maximum": 127 * step}
+        return self._ranged(total, name, **grid(low + offset, high + offset))
 
 
 def softens(layer: FakeQuantize) -> bool:
