@@ -161,3 +161,23 @@ def test_weights_of_any_type_can_be_kept_and_nan_is_never_the_best():
     best.observe(model, (0.5, float("nan")))
     assert best.observe(model, (0.5, 1.0)), "an accuracy with a loss is better than one without"
     assert not best.observe(model, (float("nan"), 0.0))
+
+
+def test_classes_have_precision_and_f1_and_the_means_over_all(tmp_path):
+    """`evaluate` gives these numbers; the report had recalls only."""
+    row = report.ModelRow("int8 file", accuracy=0.75, recalls=[0.5, 1.0])
+    content = report.Report(
+        "Flowers",
+        ["daisy", "rose"],
+        models=[row],
+        confusion=np.array([[1, 1], [0, 2]]),
+        evaluated_model="int8 file",
+        measures={"macro f1": "73.3 %", "expected calibration error": "0.031"},
+    )
+    page = report.write(tmp_path / "report.html", content).read_text()
+    assert "int8 file: macro f1 73.3 %, expected calibration error 0.031." in page
+    section = page[page.index('id="classes"') :]
+    for cell in ("precision", "F1", "66.7\u202f%", "80.0\u202f%"):
+        assert cell in section, cell
+    found = examination.answers(lambda x: np.eye(2)[[0, 1]], [(np.zeros((2, 1)), np.array([0, 1]))], 2)
+    assert found.measures["macro_f1"] == 1.0

@@ -3,12 +3,13 @@
 import dataclasses
 import heapq
 from collections.abc import Callable, Iterable
-from typing import final
+from typing import Any, final
 
 import keras
 import numpy as np
 
 from tfopt import report
+from tfopt.tasks.tally import ClassCounts
 
 MISTAKES = 12
 EXPLAINED = 6  # of the mistakes, with a Grad-CAM
@@ -31,21 +32,28 @@ class WrongAnswer:
 @final
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a model answered: counts `[classes, classes]` (row = true class), and its surest mistakes."""
+    """What a model answered.
+
+    Attributes:
+        confusion: Counts `[classes, classes]`, row = true class.
+        mistakes: Its surest ones.
+        measures: As `Classification.measures`.
+    """
 
     confusion: np.ndarray
     mistakes: list[WrongAnswer]
+    measures: dict[str, Any]
 
 
 def answers(predict: Callable[[np.ndarray], np.ndarray], batches: Batches, classes: int) -> Answers:
     """Runs a model once over (images, integer classes)."""
-    confusion: np.ndarray = np.zeros((classes, classes), np.int64)
+    tally = ClassCounts(tuple(map(str, range(classes))))
     surest: list[tuple[float, int, WrongAnswer]] = []
     start = 0
     for images, labels in batches:
         probabilities = predict(images)
         predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-        np.add.at(confusion, (labels, predicted), 1)
+        tally.add(labels, probabilities)
         for i in np.flatnonzero(predicted != labels):
             wrong = WrongAnswer(
                 start + int(i), images[i], int(labels[i]), int(predicted[i]), float(confidence[i])
@@ -54,9 +62,9 @@ def answers(predict: Callable[[np.ndarray], np.ndarray], batches: Batches, class
             if len(surest) > MISTAKES:
                 heapq.heappop(surest)
         start += len(images)
-    return Answers(
-        confusion, [wrong for *_, wrong in sorted(surest, key=lambda item: item[:2], reverse=True)]
-    )
+    mistakes = [wrong for *_, wrong in sorted(surest, key=lambda item: item[:2], reverse=True)]
+    measures = tally.measures()
+    return Answers(np.array(measures["confusion"]), mistakes, measures)
 
 
 def pictured(

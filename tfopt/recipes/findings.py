@@ -23,7 +23,7 @@ from tfopt.recipes.session import Session
 from tfopt.recipes.sources import image_counts
 from tfopt.recipes.stages import FineTuning, Slimming
 from tfopt.recipes.stages.better import RESULTS, verdict
-from tfopt.recipes.task_scores import task_scores
+from tfopt.recipes.task_scores import measure_texts, task_scores
 from tfopt.tasks import Classification, MultiLabel, Regression
 
 SAMPLES = 24
@@ -76,7 +76,7 @@ def write_report(
         found = attempt(
             "Confusion", lambda: examination.answers(file.predict, test_batches(setting), classes), None
         )
-    scored: dict[str, Any] = {}
+    scored: dict[str, Any] = {} if found is None else {"measures": measure_texts(found.measures)}
     if not one_class:
         title_of_scores = "Labels" if setting.task.name == MultiLabel.name else "Numbers"
         scored = attempt(title_of_scores, lambda: task_scores(setting, model, file), {})

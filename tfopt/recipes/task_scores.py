@@ -38,10 +38,7 @@ def task_scores(setting: Session, model: keras.Model, file: TFLiteModel) -> dict
         )
     )
     measures = setting.task.measures(labels, outputs)
-    single = {name: value for name, value in measures.items() if isinstance(value, float)}
-    scored = {
-        "measures": {_NAMES.get(name, name.replace("_", " ")): _text(name, single[name]) for name in single}
-    }
+    scored: dict[str, Any] = {"measures": measure_texts(measures)}
     if isinstance(setting.task, MultiLabel):
         return {**scored, "labels": _labels(measures, setting.task.measures(labels, reference))}
     truth = np.asarray(labels, float).reshape(outputs.shape)
@@ -65,6 +62,12 @@ def _labels(measures: dict[str, Any], reference: dict[str, Any]) -> list[report.
         )
         for row, other in zip(measures["classes"], reference["classes"])
     ]
+
+
+def measure_texts(measures: dict[str, Any]) -> dict[str, str]:
+    """The measures that are single numbers, by names for a reader."""
+    single = {name: value for name, value in measures.items() if isinstance(value, float)}
+    return {_NAMES.get(name, name.replace("_", " ")): _text(name, value) for name, value in single.items()}
 
 
 def _text(name: str, value: float) -> str:

@@ -13,7 +13,7 @@ _SHOWN = 40  # classes; of more, those that lose most and those that are recogni
 
 
 def classes(report: Report) -> Section | None:
-    """Recall of each class by the first and by the last model, side by side, the largest loss first."""
+    """Recall of each class by the first and the last model, the largest loss first; precision, F1, means."""
     rows = [row for row in report.models if row.recalls is not None]
     if not rows:
         return None
@@ -26,6 +26,9 @@ def classes(report: Report) -> Section | None:
     hidden = len(order) - _SHOWN
     if hidden > 0:
         lead += f" {hidden} more classes lose no more and are recognized no less than those shown."
+    if report.measures:
+        every = ", ".join(f"{name} {value}" for name, value in report.measures.items())
+        lead += f" {report.evaluated_model or last.name}: {every}."
     return Section("classes", "Classes", table, lead)
 
 
@@ -53,14 +56,31 @@ def _order(first: ModelRow, last: ModelRow) -> list[int]:
 def _table(report: Report, first: ModelRow, last: ModelRow, order: Sequence[int]) -> Markup:
     counted = None if report.confusion is None else np.sum(report.confusion, axis=1)
     several = first is not last
+    precisions = _precision_and_f1(report)
     head = ["class", report.evaluated_on, *([first.name] if several else []), last.name]
     rows: list[list[str | Markup]] = []
     for index in order:
         before, after = _recalls(first)[index], _recalls(last)[index]
         support = MISSING if counted is None else f"{int(counted[index]):,}"
         cells = [percent(before)] * several + [percent(after)]
-        rows.append([report.class_names[index], support, *cells, *([_change(before, after)] * several)])
-    return data_table([*head, *(["change, points"] if several else [])], rows)
+        rest = [percent(values[index]) for values in precisions]
+        rows.append(
+            [report.class_names[index], support, *cells, *([_change(before, after)] * several), *rest]
+        )
+    return data_table(
+        [*head, *(["change, points"] if several else []), *(["precision", "F1"] if precisions else [])], rows
+    )
+
+
+def _precision_and_f1(report: Report) -> list[list[float | None]]:
+    """Of each class, by the model whose confusion is in the report; None where nothing was answered."""
+    if report.confusion is None:
+        return []
+    confusion = np.asarray(report.confusion)
+    right, true, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision = [hits / count if count else None for hits, count in zip(right, answered)]
+    f1 = [2 * hits / count if count else None for hits, count in zip(right, true + answered)]
+    return [precision, f1]
 
 
 def _change(before: float | None, after: float | None) -> str | Markup:

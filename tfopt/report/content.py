@@ -169,7 +169,7 @@ class Report:
         subtitle: One line below the heading: model, data, date.
         models: Rows of the comparison, the reference first and the one to ship last.
         stages: Training stages in their order.
-        measures: What the result is where it is no accuracy, the most important first: {"mAP": "93.1 %"}.
+        measures: What the result is besides accuracy, the most important first: {"mAP": "93.1 %"}.
         labels: Scores of each label, where images have several.
         targets: Scores of each number, in a regression.
         class_counts: Split name -> number of images of each class.

@@ -157,4 +157,4 @@ def _below(x: float, text: str) -> Markup:
 
 def shown_measures(report: Report) -> Sequence[tuple[str, str]]:
     """(name, value) of the results that are no accuracy, the two most important."""
-    return list(report.measures.items())[:2]
+    return list(report.measures.items())[:2] if report.confusion is None else []
