@@ -152,6 +152,46 @@ def test_features_and_a_sharpness_aware_student():
     sharp.fit(X, Y, verbose=0, callbacks=[Distillation(teacher)])
 
 
+def several(seed, named=False):
+    """Classes, labels on their own, and a quantity."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((12,))
+    hidden = L.Dense(8, activation="relu")(inputs)
+    ends = {"kind": (3, "softmax"), "labels": (4, "sigmoid"), "size": (2, None)}
+    outputs = {name: L.Dense(n, act, name=name)(hidden) for name, (n, act) in ends.items()}
+    model = keras.Model(inputs, outputs if named else list(outputs.values()))
+    losses = {"kind": "sparse_categorical_crossentropy", "labels": "binary_crossentropy", "size": "mse"}
+    model.compile(keras.optimizers.Adam(0.01), losses if named else list(losses.values()), jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_each_output_follows_that_of_the_teacher(named):
+    teacher, student = several(1, named), several(2, named)
+    labels = {"kind": Y, "labels": np.zeros((64, 4)), "size": np.zeros((64, 2))}
+    target = labels if named else list(labels.values())
+
+    def apart():
+        pairs = zip(*(keras.tree.flatten(model.predict(X, verbose=0)) for model in (teacher, student)))
+        return np.array([np.mean((a - b) ** 2) for a, b in pairs])
+
+    before = apart()
+    student.fit(X, target, epochs=50, verbose=0, callbacks=[Distillation(teacher, weight=1.0)])
+    assert (apart() < 0.35 * before).all()
+
+
+def test_a_single_number_is_taught_by_its_difference():
+    """The softmax of one number is 1 whatever it is: such a student learned nothing."""
+    for activation in (None, "sigmoid"):
+        keras.utils.set_random_seed(0)
+        teacher, student = (keras.Sequential([keras.Input((12,)), L.Dense(1, activation)]) for _ in range(2))
+        student.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=False)
+        before = np.mean((teacher.predict(X, verbose=0) - student.predict(X, verbose=0)) ** 2)
+        student.fit(X, np.zeros((64, 1)), epochs=20, verbose=0, callbacks=[Distillation(teacher, weight=1.0)])
+        after = np.mean((teacher.predict(X, verbose=0) - student.predict(X, verbose=0)) ** 2)
+        assert after < 0.3 * before
+
+
 def test_bad_input_is_named():
     model = make()
     with pytest.raises(TypeError, match="`teacher` must be an instance of Model"):

@@ -12,6 +12,10 @@ from tfopt.callbacks._state import KerasCallback
 from tfopt.compress._graph import Graph
 
 L = keras.layers
+_OF_QUANTITIES = frozenset(
+    ["mse", "mae", "msle", "mape", "meansquarederror", "meanabsoluteerror", "huber", "huberloss", "logcosh"]
+    + ["meansquaredlogarithmicerror", "meanabsolutepercentageerror"]
+)
 SMALLEST = 1e-8  # an int8 probability may be 0, which has no logarithm
 
 
@@ -67,6 +71,55 @@ class SoftTargets(keras.distillation.DistillationLoss):
 
 
 @final
+class _EachOutput(keras.distillation.DistillationLoss):
+    """The sum of a loss for each output: of classes, of labels on their own, or of quantities.
+
+    Args:
+        temperature: Of the classes and the labels.
+        teacher: The teacher, whose outputs may end in other activations than those of the student.
+        student: The model that learns. How it is compiled is looked at when the loss is traced.
+    """
+
+    def __init__(self, temperature: float, teacher: keras.Model, student: keras.Model) -> None:
+        self.temperature, self.student = temperature, student
+        self.ends = _ends(teacher), _ends(student)
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> tf.Tensor:
+        """The loss of a batch, a scalar."""
+        outputs = zip(keras.tree.flatten(teacher_outputs), keras.tree.flatten(student_outputs))
+        return tf.add_n([self._loss(index, *both) for index, both in enumerate(outputs)])
+
+    def _loss(self, index: int, teacher: Any, student: Any) -> tf.Tensor:
+        ends = [known[index] if index < len(known) else "linear" for known in self.ends]
+        if "softmax" in ends:
+            return SoftTargets(self.temperature, *(end != "softmax" for end in ends)).compute_loss(
+                teacher, student
+            )
+        if "sigmoid" in ends:
+            return self._of_labels(*(_log_odds(x, end) for x, end in zip((teacher, student), ends)))
+        if teacher.shape[-1] == 1 or _regresses(self.student, index):
+            return tf.reduce_mean(tf.square(tf.cast(teacher, tf.float32) - tf.cast(student, tf.float32)))
+        return SoftTargets(self.temperature).compute_loss(teacher, student)
+
+    def _of_labels(self, teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+        """T^2 KL of each probability on its own."""
+        yes, no = teacher / self.temperature, -teacher / self.temperature
+        terms = [
+            tf.sigmoid(x) * (tf.math.log_sigmoid(x) - tf.math.log_sigmoid(sign * student / self.temperature))
+            for x, sign in ((yes, 1.0), (no, -1.0))
+        ]
+        return self.temperature**2 * tf.reduce_mean(tf.add_n(terms))
+
+
+def _log_odds(outputs: Any, end: str) -> tf.Tensor:
+    values = tf.cast(outputs, tf.float32)
+    if end != "sigmoid":
+        return values
+    values = tf.clip_by_value(values, 1e-6, 1.0 - 1e-6)
+    return tf.math.log(values) - tf.math.log(1.0 - values)
+
+
+@final
 class Distillation(KerasCallback):
     """Lets a model learn from a teacher besides the labels, for the time of a `fit`.
 
@@ -82,7 +135,10 @@ class Distillation(KerasCallback):
     Args:
         teacher: A trained model with the same inputs and outputs. It is not changed.
         weight: Share of the distillation loss, in [0, 1].
-        temperature: Of the default loss, `SoftTargets`, > 0.
+        temperature: Of the default losses, > 0. Each output has its own: `SoftTargets` for one that ends in a
+            softmax, or linear with a loss of classes; the same divergence for each label of one that ends in
+            sigmoids; the mean squared difference for quantities (a linear output of one number, or with a
+            loss such as "mse" in `compile`).
         losses: Other `keras.distillation` losses, such as `FeatureDistillation` between two layers.
 
     Raises:
@@ -147,9 +203,7 @@ class Lesson:
             return
         if self.teacher is model:
             raise ValueError(message("teacher", "another model than the one that learns", model.name))
-        losses = self.losses or [
-            SoftTargets(self.temperature, _gives_logits(self.teacher), _gives_logits(model))
-        ]
+        losses = self.losses or [_EachOutput(self.temperature, self.teacher, model)]
         distiller, weight = _distiller(self.teacher, model, list(losses)), self.weight
         self._model, self._before = model, vars(model).get("compute_loss")
         compiled = model.compute_loss
@@ -190,19 +244,37 @@ def _distiller(teacher: keras.Model, student: keras.Model, losses: list) -> kera
     return distiller
 
 
-def _gives_logits(model: keras.Model) -> bool:
-    """Whether a model ends without softmax, looked for up to its last layer with weights."""
+def _ends(model: keras.Model) -> list[str]:
+    """For each output "softmax", "sigmoid" or "linear", looked for up to the last layer with weights."""
     if not nodes(model):
-        return True  # a subclassed model shows no layers: Keras's own losses assume the same
+        return []  # a subclassed model shows no layers: Keras's own losses assume logits, too
     graph = Graph(model)
-    call = graph.producer.get(graph.outputs[0])
+    return [_end(graph, index) for index in graph.outputs]
+
+
+def _end(graph: Graph, index: int) -> str:
+    call = graph.producer.get(index)
     while call is not None:
         operation = call.operation
-        if isinstance(operation, L.Softmax):
-            return False
-        if isinstance(operation, L.Activation | L.Dense | L.Conv2D):
-            return operation.activation is not keras.activations.softmax
+        if isinstance(operation, L.Softmax) or type(operation).__name__ in ("Softmax", "Sigmoid"):
+            return type(operation).__name__.lower()
+        function = getattr(operation, "activation", None)
+        if function is not None:
+            known = {keras.activations.softmax: "softmax", keras.activations.sigmoid: "sigmoid"}
+            return known.get(function, "linear")
         if len(call.inputs) != 1 or (isinstance(operation, L.Layer) and operation.trainable_weights):
-            return True
+            return "linear"
         call = graph.producer.get(call.inputs[0])
-    return True
+    return "linear"
+
+
+def _regresses(model: keras.Model, index: int) -> bool:
+    """Whether the loss that the model is compiled with for an output is one of quantities."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, dict):
+        names = sorted(model.output) if isinstance(model.output, dict) else model.output_names
+        loss = loss.get(names[index]) if index < len(names) else None
+    elif isinstance(loss, list | tuple):
+        loss = loss[index] if index < len(loss) else None
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
+    return str(name).lower().replace("_", "") in _OF_QUANTITIES
