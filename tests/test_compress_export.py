@@ -461,6 +461,19 @@ def test_recurrent_models_are_exported_in_every_precision(tmp_path, layer, quant
             assert file.inspect().float_operations == {}
 
 
+@pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
+def test_encoded_categories_are_exact_in_int8(mode, tmp_path):
+    """One-hot was wrong in int8 files, and several-hot and counts were refused."""
+    inputs = keras.Input((1 if mode == "one_hot" else 5,), dtype="int32")
+    model = keras.Model(inputs, L.CategoryEncoding(7, output_mode=mode)(inputs))
+    data = RNG.integers(0, 7, (32, *inputs.shape[1:]))
+    expected = model.predict(data, verbose=0)
+    assert expected.shape == (32, 7)
+    for quantization in (None, "int8"):
+        file = export(model, tmp_path / "m.tflite", quantization, data)
+        np.testing.assert_allclose(file.predict(data), expected, atol=0.02)
+
+
 def test_masked_sequences_and_layers_of_every_form_still_agree(tmp_path):
     """What the LSTM operation cannot compute stays a loop: masks, states, other activations."""
     words = RNG.integers(0, 5, (16, 6)).astype("int32")

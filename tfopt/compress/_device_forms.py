@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfopt._keras_internals import every_layer, nodes
 from tfopt.compress._device_activations import integer_activation, integer_operation
+from tfopt.compress._device_encoding import table_of_categories
 from tfopt.compress._device_normalization import integer_form
 from tfopt.compress._device_pooling import flat_pooling
 from tfopt.compress._device_resizing import smooth_resizing
@@ -38,6 +39,7 @@ def device_forms(
     - Nearest upsampling is RESIZE_NEAREST_NEIGHBOR, which microcontrollers have, and not TILE.
     - Layer and group normalization have no operation that lacks integer kernels.
     - Pooling over three dimensions, which TFLite lacks, is pooling over two, twice.
+    - Categories are rows of a table.
     - Bicubic and similar resizing is two products with matrices.
     - ELU, SELU, CELU, softplus and mish are operations that int8 computes well (with `integers`).
     - The index of the largest or smallest number is one operation.
@@ -58,7 +60,8 @@ def device_forms(
                 stack.enter_context(_attribute(layer, "dtype_policy", keras.dtype_policies.get("float32")))
             if isinstance(layer, L.UpSampling2D) and _repeats(layer):
                 stack.enter_context(_call(layer, _nearest(layer)))
-            other = integer_form(layer) or flat_pooling(layer) or smooth_resizing(layer)
+            other = integer_form(layer) or flat_pooling(layer)
+            other = other or smooth_resizing(layer) or table_of_categories(layer)
             if other is not None:
                 stack.enter_context(_call(layer, other))
             activation = integer_activation(layer) if integers and not isinstance(layer, L.RNN) else None
