@@ -56,6 +56,13 @@ def converted(model: Portable, form: Form, shapes: list[tuple], data: list[np.nd
             content = _content(_with_ranges(model, data or []), form, shapes, None)
     except _tflite_internals.converter_error() as error:
         raise ValueError(_lacking(model, form, str(error))) from None
+    except ValueError as error:
+        if "inference_input_type and inference_output_type must be" not in str(error):
+            raise
+        raise ValueError(
+            f"`model` has nothing that TFLite computes in integers. Received: {model.model.name!r}, "
+            "quantization='int8'. Export with quantization='dynamic', 'float16' or None."
+        ) from None
     except RuntimeError as error:  # the quantizer of 16-bit activations raises no error of its own kind
         raise ValueError(_unquantized(model, form, str(error))) from error
     return finished(shortened(content), model.inputs, model.outputs, model.returns_dict)

@@ -36,7 +36,17 @@ def integer_operation(operation: Any) -> Callable[[Any], Any] | None:
         return lambda inputs: _exponential(inputs, 1.0, alpha)
     if type(operation).__name__ == "Celu" and alpha == 1.0:
         return lambda inputs: _exponential(inputs, 1.0, 1.0)
+    if type(operation).__name__ == "Logsumexp":
+        return lambda inputs: log_sum_exp(operation, inputs)
     return _OPERATIONS.get(type(operation).__name__)
+
+
+def log_sum_exp(operation: Any, inputs: Any) -> Any:
+    """`keras.ops.logsumexp`, which tests for infinity with operations that have no integer kernel."""
+    axis = operation.axis
+    largest = ops.max(inputs, axis=axis, keepdims=True)
+    total = ops.log(ops.sum(ops.exp(inputs - largest), axis=axis, keepdims=True)) + largest
+    return total if operation.keepdims else ops.max(total, axis=axis)
 
 
 def _selu(inputs: Any) -> Any:

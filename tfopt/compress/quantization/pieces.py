@@ -11,6 +11,7 @@ from typing import Any, final
 import keras
 import numpy as np
 
+from tfopt.compress._device_activations import log_sum_exp
 from tfopt.compress.quantization import attention
 from tfopt.compress.quantization.affine import ScaleShift
 from tfopt.compress.quantization.operations import InverseRoot
@@ -236,6 +237,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "Where": attention.replaced,
     "TrueDivide": _divided,
     "Divide": _divided,
+    "Logsumexp": log_sum_exp,
     "Negative": lambda operation, x: ops.multiply(x, -1.0),
     "Square": lambda operation, x: ops.multiply(x, x),
     "Power": _power,
