@@ -1,5 +1,6 @@
 """export, TFLiteModel and compare: files that were checked, errors that are named, nothing half-written."""
 
+import dataclasses
 import io
 import json
 import re
@@ -20,6 +21,7 @@ from tfopt.compress._judging import inferred, judged
 from tfopt.compress._matching import Port
 from tfopt.compress.comparison import wilson
 from tfopt.compress.inspection import _is_two_of_four
+from tfopt.compress.tflite_model import Latency
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -271,9 +273,10 @@ def test_times_are_compared_within_an_engine_and_recalls_by_class(model, tmp_pat
     assert told["class_names"] == NAMES and told["warnings"] == []
     titles = [column.header for column in result.__rich__().columns]
     assert titles[-2:] == [f"{engines[1]}, ms", "Keras, ms"]
-    narrow = io.StringIO()
-    Console(file=narrow, width=80).print(result)
-    row = result["float file"]
+    narrow, row = io.StringIO(), result["float file"]
+    slow = dataclasses.replace(result.rows[0], latency=Latency(14.3712, 11.1745, 2063.2, 10))
+    Console(file=narrow, width=80).print(dataclasses.replace(result, rows=(slow, *result.rows[1:])))
+    assert "14.4" in narrow.getvalue() and "11.2-2063" in narrow.getvalue()
     assert f"{100 * row.accuracy_low:.1f}-{100 * row.accuracy_high:.1f}" in narrow.getvalue()
     assert "\u2026" not in narrow.getvalue() and max(map(len, narrow.getvalue().splitlines())) <= 80
 

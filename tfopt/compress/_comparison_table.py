@@ -64,7 +64,7 @@ def table_of(rows: Sequence["Row"], warnings: Sequence[str]) -> Table:
 
 def _cells(row: "Row", has_classes: bool, engines: Sequence[str], interval: str) -> tuple[str, ...]:
     taken = row.latency
-    time = f"{taken.median_ms:.2f}" + interval.format(f"{taken.p10_ms:.2f}-{taken.p90_ms:.2f}")
+    time = _ms(taken.median_ms) + interval.format(f"{_ms(taken.p10_ms)}-{_ms(taken.p90_ms)}")
     ends = f"{100 * row.accuracy_low:.1f}-{100 * row.accuracy_high:.1f}"
     result = f"{row.accuracy:.1%}" + interval.format(ends)
     if math.isnan(row.accuracy):
@@ -78,3 +78,8 @@ def _cells(row: "Row", has_classes: bool, engines: Sequence[str], interval: str)
         f"{row.bytes_zipped / 1e3:,.1f} kB",
         *(time if row.engine == engine else "" for engine in engines),
     )
+
+
+def _ms(value: float) -> str:
+    """Three digits or four, so that the table keeps its width on slow machines."""
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
