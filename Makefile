@@ -11,7 +11,7 @@ help:
 	@echo "make demo       the main job on real embedded data, ending in runs/demo/report.html"
 	@echo "make test       the test suite (at most 20 minutes on 2 cores)"
 	@echo "make test-all   the full numbers: every model, kill point and fuzzed file"
-	@echo "make test-parity  second opinions on the optimizers (installs torch and others)"
+	@echo "make test-parity  second opinions on the optimizers (installs torch and others), Keras's own tests"
 	@echo "make test-versions  the tests marked 'versions' and one run on each row of docs/versions.md"
 	@echo "make test-core  install without extras, run the main job, measure what each extra adds"
 	@echo "make docs       the site, strictly and offline, in site/"
@@ -42,6 +42,7 @@ test-parity: $(STAMP)
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install -q numpy pytest optax torch pytorch_optimizer timm schedulefree
 	cd tests && ../.venv-parity/bin/python -m pytest --noconftest -c /dev/null --rootdir . -p no:cacheprovider -q test_parity.py
+	$(BIN)/python tests/keras_twins.py
 
 test-versions:
 	$(PYTHON) tests/versions.py $(ROWS)

@@ -166,3 +166,14 @@ def test_accumulation_updates_all_that_had_a_gradient_in_the_cycle(make):
         plain.apply(means, expected)
     for x, y in zip(values(heads), values(expected)):
         np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [to.SGD, to.Adam, to.LazyAdam, lambda: to.Lookahead(to.Lion())])
+def test_sparse_gradients_may_have_tuples_as_indices_and_shape(make):
+    """As in Keras's own tests, and as Keras takes them."""
+    weights = [keras.Variable(np.ones((5, 2), "float32")) for _ in range(2)]
+    values, indices, shape = tf.ones((3, 2)), (0, 2, 4), (5, 2)
+    for weight, sparse in zip(weights, ((indices, shape), (tf.constant(indices), tf.constant(shape)))):
+        make().apply([tf.IndexedSlices(values, *sparse)], [weight])
+    np.testing.assert_array_equal(*(weight.numpy() for weight in weights))
+    assert (weights[0].numpy()[0] != 1).all()

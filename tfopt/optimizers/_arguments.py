@@ -116,6 +116,10 @@ def as_tensors(grads: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
 
 def _as_tensor(grad: Any, dtype: tf.DType) -> Any:
     if isinstance(grad, tf.IndexedSlices):
+        indices, shape = grad.indices, grad.dense_shape
+        if not all(part is None or isinstance(part, tf.Tensor) for part in (indices, shape)):
+            shape = None if shape is None else tf.convert_to_tensor(shape)  # Keras takes tuples, too
+            grad = tf.IndexedSlices(grad.values, tf.convert_to_tensor(indices), shape)
         return grad if grad.dtype == dtype else tf.cast(grad, dtype)
     if isinstance(grad, tf.Tensor | tf.Variable | keras.Variable):
         return tf.cast(tf.convert_to_tensor(grad), dtype)
