@@ -126,7 +126,8 @@ def prepare(
     data = image_dataset(found.splits, found.names, **found.about)
     folder = _folder(path, {"data": data.fingerprint(), **options})
     try:
-        splits, written = {}, 0
+        splits: dict[str, list[dict[str, Any]]] = {}
+        written = 0
         for split in data.class_counts:
             examples = found.splits[split]
             splits[split] = []

@@ -123,7 +123,9 @@ def from_shards(
 def _split(source: str, shards: list[dict[str, Any]]) -> Shards:
     paths = [_inside(source, shard["file"]) for shard in shards]
     parts = [read_places(f"{path}.json") for path in paths]
-    files = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part["sizes"]) for part in parts])
+    files: np.ndarray = np.repeat(
+        np.arange(len(parts), dtype=np.int32), [len(part["sizes"]) for part in parts]
+    )
     starts = np.concatenate([np.asarray(part["starts"], np.int64) for part in parts])
     sizes = np.concatenate([np.asarray(part["sizes"], np.int32) for part in parts])
     labels = np.concatenate([np.asarray(part["labels"]) for part in parts])

@@ -110,7 +110,9 @@ class Examples:
             spool: Where; several `Examples` share one and its memory. None is one of its own.
         """
         spool = spool or Spool()
-        kept, parts, rows = [], [], 0
+        kept: list[Callable[[], Block]] = []
+        parts: list[Block] = []
+        rows = 0
         for part in batches:
             most = rows_of_block(part)
             if parts and rows + len(part.features) > most:
