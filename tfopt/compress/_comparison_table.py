@@ -31,8 +31,10 @@ class FittingTable(Table):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """This table, or the narrow one."""
         wanted = Measurement.get(console, options.update(max_width=_ANY_WIDTH), self).maximum
-        chosen = super() if wanted <= options.max_width else self.narrow
-        yield from chosen.__rich_console__(console, options)
+        if wanted <= options.max_width:
+            yield from super().__rich_console__(console, options)
+        else:
+            yield from self.narrow.__rich_console__(console, options)
 
 
 def table_of(rows: Sequence["Row"], warnings: Sequence[str]) -> Table:
