@@ -464,14 +464,16 @@ def test_recurrent_models_are_exported_in_every_precision(tmp_path, layer, quant
             assert file.inspect().float_operations == {}
 
 
-@pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
+@pytest.mark.parametrize("mode", ["operation", "one_hot", "multi_hot", "count"])
 def test_encoded_categories_are_exact_in_int8(mode, tmp_path):
     """One-hot was wrong in int8 files, and several-hot and counts were refused."""
     inputs = keras.Input((1 if mode == "one_hot" else 5,), dtype="int32")
-    model = keras.Model(inputs, L.CategoryEncoding(7, output_mode=mode)(inputs))
-    data = RNG.integers(0, 7, (32, *inputs.shape[1:]))
+    operation = mode == "operation"
+    outputs = keras.ops.one_hot(inputs, 7) if operation else L.CategoryEncoding(7, output_mode=mode)(inputs)
+    model = keras.Model(inputs, outputs)
+    data = RNG.integers(-1 if operation else 0, 7, (32, *inputs.shape[1:]))
     expected = model.predict(data, verbose=0)
-    assert expected.shape == (32, 7)
+    assert expected.shape[-1] == 7 and (not operation or not expected[data == -1].any())
     for quantization in (None, "int8"):
         file = export(model, tmp_path / "m.tflite", quantization, data)
         np.testing.assert_allclose(file.predict(data), expected, atol=0.02)

@@ -73,7 +73,7 @@ def device_forms(
             if fuse and is_fusible(layer):
                 stack.enter_context(_call(layer, _fused(layer, rescale)))
         for operation in _operations(model):
-            form = _index(operation) or smooth_resizing(operation)
+            form = _index(operation) or smooth_resizing(operation) or table_of_categories(operation)
             form = form or (integer_operation(operation) if integers else None)
             if form is not None:
                 stack.enter_context(_call(operation, form))
