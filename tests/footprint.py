@@ -107,7 +107,7 @@ def main(folder: pathlib.Path) -> None:
         after = measured(python)
         added = sum(size for name, size in after.items() if name not in before and name not in tools)
         sum_of_all, before = sum_of_all + added * (extra in IN_ALL), after
-        rows.append((f"`tfopt[{extra}]`", brings, purpose, f"+ {megabytes(added)}"))
+        rows.append((f"`tfopt[{extra}]`", brings, purpose, f"+ {megabytes(added)}" if added else "0"))
         print(f"{extra}: {added:,} bytes", flush=True)
     first = ("`tfopt`", f"{len(core)} packages, TensorFlow and Keras among them", "the main job")
     rows.insert(0, (*first, megabytes(sum(core.values()))))

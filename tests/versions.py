@@ -162,7 +162,7 @@ def check(name: str, row: Row, folder: pathlib.Path) -> dict:
     # All stages, one epoch each: whether they work is asked here, not how good the model gets.
     options = "finetune --data digits --image-size 32 --epochs 1 --compress-epochs 1 --output"
     finetune, files = [*options.split(), str(output)], [f"tests/{file}" for file in MARKED]
-    pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    pytest = [python, "-m", "pytest", "-p", "no:cacheprovider"]  # a second -q would hide the sum
     commands = {
         "pip check": [python, "-m", "pip", "check"],
         "finetune": [python, "-m", "tfopt", *finetune],
