@@ -200,11 +200,15 @@ def test_limits_hold_for_finetune_too_and_a_second_call_plans_nothing(path, tmp_
 
 def test_limits_that_cannot_be_read_or_joined_are_named(path, tmp_path):
     output = {"output": str(tmp_path / "never"), "progress": QUIET}
-    with pytest.raises(ValueError, match="`bytes` must be a number with one of the units"):
+    with pytest.raises(
+        ValueError, match="`max_bytes` must be a number with one of the units k, kB.*max_bytes='250 apples'"
+    ):
         compress(path, digits(), max_bytes="250 apples", **output)
     with pytest.raises(ValueError, match="either limits or `keep` and `sparsity` and `clusters`"):
         compress(path, digits(), max_bytes="250k", keep=0.5, **output)
-    with pytest.raises(ValueError, match="`bytes` must be a number with one of the units"):
+    with pytest.raises(
+        ValueError, match="`max_bytes` must be a number with one of the units k, kB.*max_bytes='250 apples'"
+    ):
         tfopt.finetune(digits(), max_bytes="250 apples", **output)
     with pytest.raises(ValueError, match="either limits or `sparsity`"):
         tfopt.finetune(digits(), max_bytes="250k", sparsity=0.5, **output)

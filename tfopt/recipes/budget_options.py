@@ -4,6 +4,14 @@ import dataclasses
 
 from tfopt.recipes.options import Options, option
 
+_NAMES = {
+    "max_bytes": "bytes",
+    "max_zipped": "zipped",
+    "max_latency": "latency_ms",
+    "max_arena": "arena",
+    "max_drop": "drop",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BudgetOptions(Options):
@@ -40,15 +48,21 @@ class BudgetOptions(Options):
 
     def limits(self) -> dict[str, str]:
         """The limits that are given, by the names of `compress.Budget`."""
-        names = ("bytes", "zipped", "latency", "arena", "drop")
-        given = {name: getattr(self, f"max_{name}") for name in names}
-        limits = {"latency_ms" if name == "latency" else name: text for name, text in given.items() if text}
+        given = {name: getattr(self, option) for option, name in _NAMES.items()}
+        limits = {name: text for name, text in given.items() if text}
         own = {name: getattr(self, name, None) for name in ("keep", "sparsity", "clusters")}
         fixed = {name: value for name, value in own.items() if value is not None}
         if limits and fixed:
             others = " and ".join(f"`{name}`" for name in own if hasattr(self, name))
+            named = ", ".join(f"`{option}`" for option, name in _NAMES.items() if name in limits)
             raise ValueError(
-                f"Limits choose what is removed. Received: {sorted(limits)} together with {fixed}. Give "
-                f"either limits or {others}."
+                f"Limits choose what is removed. Received: {named} together with {fixed}. Give either limits "
+                f"or {others}."
             )
         return limits
+
+    def in_words_of_options(self, text: str) -> str:
+        """An error of `compress.Budget`, with the names that the user has given."""
+        for option_name, name in _NAMES.items():
+            text = text.replace(f"`{name}`", f"`{option_name}`").replace(f" {name}=", f" {option_name}=")
+        return text

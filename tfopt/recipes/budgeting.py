@@ -41,7 +41,10 @@ class Decisions:
 def budget_of(config: BudgetOptions) -> planning.Budget | None:
     """The limits that are given, checked, or None."""
     limits = config.limits()
-    return planning.Budget(**limits) if limits else None
+    try:
+        return planning.Budget(**limits) if limits else None
+    except (ValueError, TypeError) as error:
+        raise type(error)(config.in_words_of_options(str(error))) from None
 
 
 def decide(folder: RunFolder, session: Session, model: keras.Model, budget: planning.Budget) -> Decisions:

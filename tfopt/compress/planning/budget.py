@@ -7,6 +7,13 @@ from typing import Any, final
 from tfopt._checks import check_number, message
 
 _UNITS = {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "kib": 1024, "m": 1e6, "mb": 1e6, "mib": 1024**2}
+_KNOWN = dict.fromkeys(
+    ("bytes", "zipped", "arena"), "k, kB, KiB, M, MB and MiB, such as '250k', or none (bytes)"
+)
+_KNOWN |= {
+    "latency_ms": "us, ms and s, such as '5ms', or none (ms)",
+    "drop": "%, such as '1%', or none (0.01)",
+}
 SIZES = ("bytes", "zipped", "arena")
 
 
@@ -69,7 +76,7 @@ def _parsed(name: str, value: Any) -> float:
         units = _UNITS if name in SIZES else {"": 1, "ms": 1, "s": 1e3, "us": 1e-3}
         units = {"": 1, "%": 0.01} if name == "drop" else units
         if match is None or match[2].lower() not in units:
-            raise ValueError(message(name, f"a number with one of the units {list(units)}", value))
+            raise ValueError(message(name, f"a number with one of the units {_KNOWN[name]}", value))
         value = float(match[1]) * units[match[2].lower()]
     if name == "drop":
         fix = "0.01 or '1%' is one point of accuracy."
