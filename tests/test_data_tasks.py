@@ -46,7 +46,8 @@ def test_labels_and_weights_stay_with_their_image(task, cache):
     data = loaded(task, WEIGHTS).resized(6, cache=cache)
     for augment in (None, Augment(flip="both")):
         for shard in ((0, 1), (1, 2)):
-            images, labels, weights = rows(pipeline(data.train, 5, augment=augment, shard=shard, cache=cache))
+            options = {"augment": augment, "shard": shard, "cache": cache, "boxes": False}
+            images, labels, weights = rows(pipeline(data.train, 5, **options))
             numbers = images[:, 0, 0, 0].astype(int)
             np.testing.assert_allclose(labels, LABELS[task][numbers])
             np.testing.assert_allclose(weights, WEIGHTS[numbers].astype(np.float32))

@@ -97,7 +97,10 @@ def shard_index(source: str) -> dict[str, Any] | None:
     """The index of a folder that `prepare` wrote, or None for any other source."""
     if "://" in source:
         path = f"{source.rstrip('/')}/{INDEX}"
-        if not tf.io.gfile.exists(path):
+        try:
+            if not tf.io.gfile.exists(path):
+                return None
+        except tf.errors.UnimplementedError:  # a web address, or a bucket for which TensorFlow has no plugin
             return None
     else:
         path = os.path.join(source, INDEX)
