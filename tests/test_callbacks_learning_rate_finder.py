@@ -187,6 +187,7 @@ def test_figure(tmp_path):
     assert text.lstrip().startswith("<?xml") and len(text) > 5000
 
 
+@pytest.mark.full
 def test_command_draws_and_suggests(tmp_path, capsys):
     plot = tmp_path / "rates.png"
     options = ["--data", "digits", "--weights", "none", "--alpha", "0.25", "--steps", "20"]

@@ -153,6 +153,7 @@ def test_second_fit_goes_on_without_a_trace_and_beside_the_monitor():
         assert "make_train_function" not in vars(model)
 
 
+@pytest.mark.full
 def test_ramp_follows_the_noise_scale():
     model = make(GradientAccumulation(keras.optimizers.SGD(0.01, momentum=0.9), 2), loss=linear)
     noise = C.GradientNoiseScale(0.99)

@@ -314,6 +314,7 @@ def test_bad_models_and_runs_are_named():
         small_model().fit(endless, verbose=0, callbacks=[Pruning(0.5)])
 
 
+@pytest.mark.full
 def test_xla():
     model = small_model(jit_compile=True)
     fit(model, Pruning(0.8, scope="global"), epochs=2)

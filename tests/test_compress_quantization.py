@@ -676,7 +676,7 @@ WHOLE = {
     "ResNet50": lambda: application("ResNet50"),
     "ResNet50V2": lambda: application("ResNet50V2"),
 }
-MARKS = {"MobileNet": [], "MobileNetV3Small": []}
+MARKS = {"MobileNet": []}
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def run(path, tmp_path_factory):
     return output, options, compress(path, digits(), progress=QUIET, **options)
 
 
+@pytest.mark.full
 def test_every_step_is_measured_and_keeps_what_came_before(run, path):
     output, _, result = run
     names = ["float", "slimmed", "pruned", "clustered", "int8 (Keras)", "float file", "int8 file"]
@@ -101,6 +102,7 @@ def test_validation_sees_statistics_that_follow_the_weights(path):
     assert [norm.momentum for norm in norms] == [0.999, 0.999]
 
 
+@pytest.mark.full
 def test_the_same_run_goes_on_and_another_is_refused(run, path):
     output, options, result = run
     stages = {file.name: file.stat().st_mtime_ns for file in (output / "stages").iterdir()}

@@ -398,6 +398,7 @@ def test_both_kinds_of_mixing_occur_and_labels_follow_the_pixels():
     assert (values[inner] == 1).any() and (values[inner] == 2).any()
 
 
+@pytest.mark.full
 def test_threads_do_not_matter(tmp_path):
     data = load((np.random.default_rng(0).integers(0, 255, (24, 16, 16, 3)), np.arange(24) % 2), test_split=0)
 

@@ -59,6 +59,7 @@ def test_an_epoch_of_files_keeps_none_of_them(many, monkeypatch):
     assert labels.numpy().tolist() == [0] * 4 and images.shape == (4, 8, 8, 3)
 
 
+@pytest.mark.full
 def test_the_integrity_scan_takes_little_memory(many):
     folder, count = many
     check_images(folder / "class 0", min_size=1)  # the modules that it imports are not counted

@@ -169,6 +169,7 @@ def test_preprocessing_inside_is_that_of_keras(name, module):
     np.testing.assert_allclose(model(images), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.full
 def test_a_file_of_keras_efficientnet_gives_what_imagenet_gives(tmp_path, monkeypatch):
     """Keras scales the pixels once more for weights="imagenet" only; the same file by path was off."""
     path = tmp_path / "efficientnetb0_notop.h5"

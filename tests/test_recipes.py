@@ -178,6 +178,7 @@ def test_a_fit_of_the_head_that_costs_accuracy_is_dropped(monkeypatch):
     np.testing.assert_array_equal(linear_head.head_layer(model).kernel, before[0])
 
 
+@pytest.mark.full
 def test_classes_are_balanced_and_the_report_says_so(tmp_path):
     splits = digits()
     images, labels = splits["train"]

@@ -75,6 +75,7 @@ def trained(tmp_path=None, progress=None, **options):
     return model
 
 
+@pytest.mark.full
 def test_several_updates_per_call_are_the_same_updates(tmp_path, monkeypatch):
     progress = Stopping()
     expected = trained().get_weights()

@@ -33,6 +33,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.full
 def test_the_command_runs_what_the_search_found(photos, tmp_path):
     space = {
         "learning_rate": [1e-3],
