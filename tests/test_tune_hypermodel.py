@@ -62,6 +62,10 @@ def test_the_best_epoch_counts_and_hyperband_decides_how_many():
     for found, expected in (({"a": 1}, {"a": 1.0}), (np.float32(2.0), {"loss": 2.0})):
         job._fit = lambda *arguments, found=found, **options: found
         assert job({"rate": 5.0}, None) == expected
+    history = keras.callbacks.History()
+    history.history = {"loss": [np.nan, 0.6, 0.4, np.nan], "error": [1.0, 2.0, 3.0, 4.0]}
+    job._fit = lambda *arguments, **options: history
+    assert job({"rate": 5.0}, None) == {"loss": 0.4, "error": 3.0}  # NaN is neither less nor more
     job._fit = lambda *arguments, **options: None
     with pytest.raises(ValueError, match="History, a dictionary of metrics or a number"):
         job({"rate": 5.0}, None)

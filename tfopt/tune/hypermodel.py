@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
@@ -81,7 +82,8 @@ class HyperModelJob:
                 expected = "one of the metrics of `fit`: " + ", ".join(sorted(found.history))
                 raise ValueError(message("objective", expected, name))
             curve = found.history[name]
-            best = curve.index(min(curve) if direction == "min" else max(curve))
+            finite = [i for i, value in enumerate(curve) if math.isfinite(value)] or [0]
+            best = (min if direction == "min" else max)(finite, key=curve.__getitem__)
             return {
                 metric: float(values[best]) for metric, values in found.history.items() if len(values) > best
             }
