@@ -10,6 +10,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tfopt
 from tfopt.compress import FakeQuantize, FreezeStatistics, export, quantize_aware
+from tfopt.compress._agreement import decibels
+from tfopt.compress.quantization.bounding import with_bounded_masks
 
 L, ops = keras.layers, keras.ops
 RNG = np.random.default_rng(0)
@@ -336,6 +338,24 @@ def test_resizing_by_methods_that_tflite_lacks_is_two_products(resize, tmp_path,
     assert "CONV_2D" not in mixed.inspect().float_operations and " by " in caplog.text
     for file in (integers, mixed):
         assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("way", ["quantize_aware", "after training"])
+def test_a_large_number_outside_of_attention_is_no_mask(way):
+    """In front of a softmax -1e9 hides a score; `pressure - 101325` is a quantity."""
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    data = (40_000 + 20_000 * random.normal(size=(64, 4))).astype("float32")
+    inputs = keras.Input((4,))
+    kept = keras.ops.where(inputs > 0.0, inputs, -30_000.0)
+    if way == "quantize_aware":
+        model = keras.Model(inputs, {"mean": L.Dense(2)(inputs - 40_000.0), "kept": kept})
+        received, least = quantize_aware(model, data=data).predict(data, verbose=0), 25
+    else:
+        model = keras.Model(inputs, {"kept": kept})
+        received, least = with_bounded_masks(model).predict(data, verbose=0), 100
+    for name, expected in model.predict(data, verbose=0).items():
+        assert decibels(expected, received[name]) > least, name
 
 
 def test_padding_masks_reach_opened_attention(tmp_path):

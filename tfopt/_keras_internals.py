@@ -66,6 +66,11 @@ def node_of(tensor: Any) -> Any:
     return operation._inbound_nodes[index]
 
 
+def consumers(operation: Any) -> list[Any]:
+    """The layers and operations that take what a layer or operation makes, in all models that have it."""
+    return [node.operation for node in operation._outbound_nodes]
+
+
 def lambda_output_shape(layer: keras.layers.Lambda) -> Any:
     """The argument `output_shape` of a Lambda layer; its config holds it only in serialized form."""
     return layer._output_shape

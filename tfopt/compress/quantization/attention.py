@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfopt._keras_internals import consumers
+
 L = keras.layers
 ops = keras.ops
 _BELOW = 10.0  # exp(-10) of the smallest score that counts: less than a step of the softmax
@@ -65,11 +67,28 @@ def masked_softmax(layer: keras.layers.Softmax) -> Any:
 
 def shifted(operation: Any, scores: Any, number: Any) -> Any:
     """`scores - 1e9`, which `Attention` puts where a mask hides; None for any other subtraction."""
-    return _below(scores) if isinstance(number, int | float) and number >= _HUGE else None
+    is_mask = isinstance(number, int | float) and number >= _HUGE
+    return _below(scores) if is_mask and _makes_scores(operation) else None
 
 
 def replaced(operation: Any, mask: Any, scores: Any = None, number: Any = None) -> Any:
     """`where(mask, scores, -1e9)`; None for any other choice."""
-    if isinstance(number, int | float) and number <= -_HUGE and isinstance(scores, keras.KerasTensor):
-        return hidden(scores, mask)
-    return None
+    is_mask = isinstance(number, int | float) and number <= -_HUGE and isinstance(scores, keras.KerasTensor)
+    return hidden(scores, mask) if is_mask and _makes_scores(operation) else None
+
+
+def _makes_scores(operation: Any) -> bool:
+    """Whether nothing but a softmax over the last axis takes the result, perhaps behind a choice by a mask.
+
+    Elsewhere a large number is a quantity: `pressure - 101325`.
+    """
+    following = consumers(operation)
+    return bool(following) and all(
+        _is_softmax(each) or (type(each).__name__ == "Where" and _makes_scores(each)) for each in following
+    )
+
+
+def _is_softmax(operation: Any) -> bool:
+    if isinstance(operation, L.Activation):
+        return operation.activation is keras.activations.softmax
+    return type(operation).__name__ == "Softmax" and operation.axis in (-1, [-1], (-1,))
