@@ -274,9 +274,9 @@ def test_times_are_compared_within_an_engine_and_recalls_by_class(model, tmp_pat
     titles = [column.header for column in result.__rich__().columns]
     assert titles[-2:] == [f"{engines[1]}, ms", "Keras, ms"]
     narrow, row = io.StringIO(), result["float file"]
-    slow = dataclasses.replace(result.rows[0], latency=Latency(14.3712, 11.1745, 2063.2, 10))
+    slow = dataclasses.replace(result.rows[0], latency=Latency(14.3712, 11.1745, 2063.2, 10), bytes=3_338_700)
     Console(file=narrow, width=80).print(dataclasses.replace(result, rows=(slow, *result.rows[1:])))
-    assert "14.4" in narrow.getvalue() and "11.2-2063" in narrow.getvalue()
+    assert all(text in narrow.getvalue() for text in ("14.4", "11.2-2063", "3.34 MB"))
     assert f"{100 * row.accuracy_low:.1f}-{100 * row.accuracy_high:.1f}" in narrow.getvalue()
     assert "\u2026" not in narrow.getvalue() and max(map(len, narrow.getvalue().splitlines())) <= 80
 

@@ -76,8 +76,8 @@ def _cells(row: "Row", has_classes: bool, engines: Sequence[str], interval: str)
         result,
         *([f"{row.balanced_accuracy:.1%}"] if has_classes else []),
         f"{row.agreement:.1%}",
-        f"{row.bytes / 1e3:,.1f} kB",
-        f"{row.bytes_zipped / 1e3:,.1f} kB",
+        _size(row.bytes),
+        _size(row.bytes_zipped),
         *(time if row.engine == engine else "" for engine in engines),
     )
 
@@ -85,3 +85,7 @@ def _cells(row: "Row", has_classes: bool, engines: Sequence[str], interval: str)
 def _ms(value: float) -> str:
     """Three digits or four, so that the table keeps its width on slow machines."""
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:,.2f} MB"
