@@ -13,7 +13,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Adds the command and its actions."""
     command = commands.add_parser(
         "data",
-        help="what is wrong with these images? write them to large files",
+        help="are these images fit for training? (check) pack them into large files (prepare)",
         description="Looks at image data before anything is trained on it, and prepares large sets.",
     )
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -138,8 +138,8 @@ def pipeline(
 def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    # Its thread is waited for where an iterator is dropped, which held up the next epoch for up to 19 s.
-    # Without it, parallel calls are as many as the processor has threads.
+    # Where the iterator of an epoch is dropped, TensorFlow waits for its autotuning thread, which held up the
+    # next epoch for up to 19 s. Without autotuning there are as many parallel calls as processor threads.
     options.autotune.enabled = False
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
