@@ -93,6 +93,8 @@ def test_losses_errors_and_costs_are_minimized(name):
         "matthews",
         "size_accuracy",
         "dice_coef",
+        "val_hit_rate",
+        "hit_ratio@10",
         "true_positives",
         "AUC",
     ],

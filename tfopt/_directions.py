@@ -115,6 +115,7 @@ _PHRASES = {  # of several words; in the form that `fit` logs
     r"map_?\d+": "map",
     r"dice_(coefficient|coef|score)": "iou",
     r"(mean|average)_precision": "precision",
+    r"hit_(rate|ratio)": "recall",
 }
 # What turns a gain into something else: `accuracy_gap`, `size_reduction`.
 _UNKNOWN = frozenset(["gap", "drop", "difference", "reduction", "ratio", "change", "delta", "gain", "saved"])
