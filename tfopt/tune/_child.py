@@ -12,6 +12,7 @@ import pathlib
 import pickle
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -132,11 +133,23 @@ def _source(folder: pathlib.Path) -> tuple[Callable[[TrainingSetting], keras.Mod
 
 
 def main(folder: str) -> None:
-    """Answers until the questions end.
+    """Answers until the questions end; a failure ends the process at once.
+
+    A plain exit would first wait for the threads of a pipeline that may never end, and the failure would
+    be taken for a lack of speed.
 
     Args:
         folder: Where `Subject` wrote its file.
     """
+    try:
+        _answer(folder)
+    except BaseException:  # a `SystemExit` of the user's code as well
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _answer(folder: str) -> None:
     with contextlib.suppress(OSError):  # Linux only: let the system kill this process first
         pathlib.Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     model, data = _source(pathlib.Path(folder))
