@@ -27,6 +27,7 @@ from tfopt.recipes.task_scores import measure_texts, task_scores
 from tfopt.tasks import Classification, MultiLabel, Regression
 
 SAMPLES = 24
+SKIPPED = 20  # unreadable files that are named
 FEWEST_EMBEDDED = 3  # images that a plot in two dimensions needs
 PACKAGES = ("tfopt", "tensorflow", "keras", "tensorflow-model-optimization", "numpy")
 _logger = logging.getLogger(__name__)
@@ -84,7 +85,9 @@ def write_report(
     samples = attempt("Data", lambda: augmented_samples(setting), nothing)
     warnings = [lacking_text(setting.images), setting.leak_text, *comparison.warnings]
     warnings += [verdict(record.history, setting.task, setting.validation) for record in records]
-    skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped]
+    skipped = [f"Left out as unreadable: {path}" for path in setting.images.skipped[:SKIPPED]]
+    if (more := len(setting.images.skipped) - SKIPPED) > 0:
+        skipped.append(f"Left out as unreadable: {more:,} more files.")
     content = report.Report(
         title=title or f"Fine-tuning {model.name}",
         subtitle=f"{setting.counts_text.split('; ')[0]}, {datetime.datetime.now():%d %B %Y, %H:%M}",

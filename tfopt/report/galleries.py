@@ -12,6 +12,8 @@ from tfopt.report.page import Section
 from tfopt.report.plane import scatter
 from tfopt.report.sections import by_model
 
+_ENDS = 30  # of more than twice as many classes, the largest and the smallest are listed
+
 
 def data(report: Report) -> Section | None:
     """How many images each class has, and what the network sees of them."""
@@ -36,7 +38,11 @@ def _counts(report: Report) -> Markup:
     totals = np.sum([report.class_counts[split] for split in splits], axis=0)
     longest = max(1, int(np.max(totals, initial=0)))
     rows = []
-    for index, name in enumerate(report.class_names):
+    order = np.argsort(-totals, kind="stable")
+    hidden = len(order) - 2 * _ENDS
+    shown = [*order[:_ENDS], *order[-_ENDS:]] if hidden > 0 else range(len(totals))
+    for index in map(int, shown):
+        name = report.class_names[index]
         counts = [int(report.class_counts[split][index]) for split in splits]
         written = ", ".join(f"{split} {count}" for split, count in zip(splits, counts))
         parts = [
@@ -55,7 +61,8 @@ def _counts(report: Report) -> Markup:
         rows.append(tag("li", cells, title=f"{name}: {written}"))
     key = tag("div", [tag("span", split, class_=f"k{i % 4}") for i, split in enumerate(splits)], class_="key")
     kind = "bars" if report.balanced_counts is None else "bars balanced"
-    return Markup(key + tag("ul", rows, class_=kind))
+    text = f"The {_ENDS} classes with the most images and the {_ENDS} with the fewest, of {len(totals):,}."
+    return Markup(key + (tag("p", text) if hidden > 0 else "") + tag("ul", rows, class_=kind))
 
 
 def _samples(report: Report) -> Markup:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tfopt.report.charts import Line, interval_mark, stage_chart
-from tfopt.report.confusion import confusion_chart, most_confused
+from tfopt.report.confusion import confusion_chart, drawn_classes, most_confused
 from tfopt.report.content import ModelRow, Report, Stage
 from tfopt.report.markup import Markup, join, tag
 from tfopt.report.numbers import (
@@ -132,13 +132,17 @@ def confusion(report: Report) -> Section | None:
         return None
     matrix = np.asarray(report.confusion)
     total, right = int(matrix.sum()), int(np.trace(matrix))
-    pairs = most_confused(matrix, report.class_names)
+    shown = drawn_classes(matrix)
+    is_part = len(shown) < len(matrix)
+    pairs = most_confused(matrix, report.class_names, 24 if is_part else 8)
     rows = [[f"{true} → {answer}", str(count), f"of {of}"] for true, answer, count, of in pairs]
-    chart = confusion_chart(matrix, report.class_names)
+    chart = confusion_chart(matrix, report.class_names, shown) if shown else None
     table = data_table(["true → predicted", "images", ""], rows) if rows else None
     listed = tag("div", tag("h3", "Taken for another most often"), table) if rows else None
     share = percent(right / total if total else None)
     lead = f"{right:,} of {total:,} {report.evaluated_on} are right ({share}){by_model(report)}."
+    if is_part and shown:
+        lead += f" Of {len(matrix):,} classes, the {len(shown)} with the largest single mistakes are drawn."
     return Section("confusion", "Confusion", tag("div", chart, listed, class_="beside"), lead)
 
 
