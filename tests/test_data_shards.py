@@ -1,6 +1,9 @@
 """`tfopt data prepare`: images in TFRecord files, read back in any order."""
 
 import json
+import os
+import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -134,6 +137,96 @@ def test_a_short_file_is_named_with_what_to_do(shards, tmp_path):
     (copy / "train-00000-of-00003.tfrecord").unlink()
     with pytest.raises(BadImageError, match="No such file"):
         random_access_of(load(copy).train).array(3)
+
+
+def flipped(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_other_bytes_in_an_image_are_noticed_although_they_decode(photos, shards, tmp_path):
+    copy = shutil.copytree(shards[0], tmp_path / "copy")
+    examples = random_access_of(load(copy).train)
+    for index in (0, 5, 20):
+        middle = int(examples.starts[index] + examples.sizes[index] // 2)
+        flipped(copy / pathlib.Path(examples.shards[examples.files[index]]).name, middle)
+        with pytest.raises(BadImageError, match=f"image {index} are not those that were written: copy it"):
+            examples.array(index)
+    again = prepare(photos, copy, image_size=16, examples_per_shard=15)
+    assert 0 < again.written < again.bytes, "the damaged files alone"
+    for path in shards[0].glob("[!.]*.*"):
+        assert (copy / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+NOTES = "train-00001-of-00003.tfrecord.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("index.json", lambda text: ""),
+        ("index.json", lambda text: text[:300]),
+        ("index.json", lambda text: "[]"),
+        ("index.json", lambda text: text.replace('"blue"', '"blur"')),
+        ("index.json", lambda text: '{"format": "tfopt shards 1"}'),
+        ("index.json", None),
+        (NOTES, lambda text: ""),
+        (NOTES, lambda text: text[:-20]),
+        (NOTES, lambda text: "{}"),
+        (NOTES, lambda text: "[1, 2]"),
+        (NOTES, lambda text: text.replace('"labels": [', '"labels": [0, ')),
+        (
+            NOTES,
+            lambda text: re.sub(r'(?<="labels": \[)\d', lambda first: str((int(first[0]) + 1) % 3), text),
+        ),
+        (NOTES, lambda text: text.replace('"sizes": [', '"sizes": ["a", ')),
+    ],
+)
+def test_a_damaged_index_is_named_and_written_again_by_prepare(name, change, photos, shards, tmp_path):
+    copy = shutil.copytree(shards[0], tmp_path / "copy")
+    if change is None:
+        (copy / name).unlink()
+    else:
+        before = (copy / name).read_text()
+        assert change(before) != before
+        (copy / name).write_text(change(before))
+    with pytest.raises(ValueError, match="Run the same `tfopt data prepare` again") as error:
+        load(copy)
+    assert (name if change else str(copy)) in str(error.value)
+    prepare(photos, copy, image_size=16, examples_per_shard=15)
+    assert (copy / name).read_bytes() == (shards[0] / name).read_bytes()
+    assert load(copy).fingerprint() == load(shards[0]).fingerprint()
+
+
+def test_a_damaged_plan_is_told_with_a_way_out(photos, shards, tmp_path):
+    copy = shutil.copytree(shards[0], tmp_path / "copy")
+    (copy / "prepare.json").write_text("")
+    with pytest.raises(FileExistsError, match="prepare.json' is damaged.*choose another `output`"):
+        prepare(photos, copy, image_size=16, examples_per_shard=15)
+
+
+def test_an_index_of_something_else_does_not_hide_images(photos, tmp_path):
+    source = shutil.copytree(photos, tmp_path / "source")
+    (source / "index.json").write_text("{}")
+    assert load(source).class_names == ("blue", "green", "red")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes")
+def test_a_full_disk_ends_prepare_in_a_sentence_and_the_same_call_goes_on(photos, shards, tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"no room to write \(.* MB free\).*again.*tfrecord"):
+            prepare(photos, tmp_path / "shards", image_size=16, examples_per_shard=15)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "shards").glob(".partial*"))
+    prepare(photos, tmp_path / "shards", image_size=16, examples_per_shard=15)
+    for path in shards[0].glob("[!.]*.*"):
+        assert (tmp_path / "shards" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_numbers_and_weights_are_kept(tmp_path):

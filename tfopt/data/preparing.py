@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, final
@@ -24,7 +25,8 @@ from tfopt.data.dataset import ImageDataset, image_dataset
 from tfopt.data.decode import resize
 from tfopt.data.loading import Examples, read_examples
 from tfopt.data.random_access import Files, RandomAccess
-from tfopt.data.shards import FORMAT, INDEX, length_of, place_of_image
+from tfopt.data.record_files import is_json, record_writer, written_before
+from tfopt.data.shards import FORMAT, INDEX, PLAN, check_of, hash_of, length_of, place_of_image
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,7 +34,6 @@ else:
     from tfopt._lazy import tensorflow as tf
 
 
-PLAN = "prepare.json"
 QUALITY = 95  # of JPEG files that are made smaller
 _DRAWN = {"validation": 0.15, "test": 0.15}  # as `load` draws splits that the data lacks
 _TOGETHER = 256  # encoded images in memory
@@ -133,7 +134,8 @@ def prepare(
             splits[split] = []
             for name, rows in _shards(split, len(examples), examples_per_shard, seed):
                 about, new = _shard(path / name, examples, rows, image_size, folder)
-                splits[split].append({"file": name, **about})
+                notes = hash_of((path / f"{name}.json").read_bytes())
+                splits[split].append({"file": name, **about, "notes": notes})
                 written += new
                 on_image(len(rows))
         index = {
@@ -146,7 +148,7 @@ def prepare(
             "splits": splits,
         }
         folder.record([INDEX])
-        write_text(path / INDEX, json.dumps(index, indent=1))
+        write_text(path / INDEX, json.dumps({**index, "check": check_of(index)}, indent=1))
     finally:
         folder.release()
     files = [shard for shards in splits.values() for shard in shards]
@@ -160,7 +162,10 @@ def _folder(path: pathlib.Path, identity: dict[str, Any]) -> OwnedFolder:
     folder, plan = OwnedFolder(path), path / PLAN
     text = json.dumps(identity, indent=1)
     if not folder.is_empty():
-        before = plan.read_text(encoding="utf-8") if plan.is_file() else None
+        before = plan.read_text(encoding="utf-8", errors="replace") if plan.is_file() else None
+        if before is not None and not is_json(before):
+            fix = "Delete that folder, or choose another `output`."
+            raise FileExistsError(f"{str(plan)!r} is damaged, so that nobody knows what is prepared. {fix}")
         if before != text:
             reason = "holds other files" if before is None else "holds files of other images or options"
             fix = "Choose another `output`, or delete that folder."
@@ -183,23 +188,28 @@ def _shard(
 ) -> tuple[dict[str, Any], int]:
     """What the index says of one file, and the bytes written: 0 if it is complete already."""
     places = pathlib.Path(f"{path}.json")
-    if places.is_file() and path.is_file():
-        found = json.loads(places.read_text(encoding="utf-8"))
-        if found["about"]["bytes"] == path.stat().st_size and len(found["sizes"]) == len(rows):
-            return found["about"], 0
+    if about := written_before(path, places, examples.labels[rows].tolist()):
+        return about, 0
     folder.record([path.name, places.name])
-    starts, sizes, digest, before = [], [], hashlib.blake2b(digest_size=16), 0
-    with replacing(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+    starts, sizes, sums, digest, before = [], [], [], hashlib.blake2b(digest_size=16), 0
+    with replacing(path) as partial, record_writer(partial) as write:
         for image, label in _encoded(examples, rows, side):
             record = _record(image, label)
             starts.append(place_of_image(record, image, before))
             sizes.append(len(image))
+            sums.append(zlib.crc32(image))
             before += length_of(record)
             digest.update(record)
-            writer.write(record)
+            write(record)
     about = {"examples": len(rows), "bytes": before, "digest": digest.hexdigest()}
     weights = None if examples.weights is None else examples.weights[rows].tolist()
-    kept = {"starts": starts, "sizes": sizes, "labels": examples.labels[rows].tolist(), "weights": weights}
+    kept = {
+        "starts": starts,
+        "sizes": sizes,
+        "sums": sums,
+        "labels": examples.labels[rows].tolist(),
+        "weights": weights,
+    }
     write_text(places, json.dumps({"about": about, **kept}))  # last: its presence says that all is there
     return about, before
 
