@@ -172,7 +172,7 @@ def test_an_error_is_told_by_the_chief_first(index, worker, monkeypatch, capsys)
     assert ("required" in capsys.readouterr().err) == (index == 0), "wrong flags are told once"
 
 
-@pytest.mark.parametrize("words", ["evaluate model.keras", "search", "finetune --autotune"])
+@pytest.mark.parametrize("words", ["lr-find", "search", "finetune --autotune"])
 def test_commands_that_would_do_the_same_on_every_worker_are_refused(words, worker, monkeypatch, capsys):
     worker(0)
     ends(monkeypatch)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,9 +16,13 @@ from PIL import Image
 from sklearn import metrics
 
 import tfopt
+from tfopt import tasks
 from tfopt.cli import main
 from tfopt.data import BadImageError
+from tfopt.data.random_access import random_access_of
+from tfopt.distribute import launch
 from tfopt.recipes import evaluate, predict
+from tfopt.recipes.labeled_batches import LabeledBatches
 from tfopt.recipes.run_folder import save_model
 
 NAMES = ["red", "green", "blue"]
@@ -337,3 +342,79 @@ def test_a_table_is_evaluated_by_the_columns_that_are_named(files, tmp_path, cap
         assert main([*words, "--label-column", column, "--json"]) == 0
         measures = json.loads(capsys.readouterr().out)["measures"]
         assert measures["accuracy"] == pytest.approx(accuracy)
+
+
+def assert_equal_measures(found, expected):
+    """But for the last digits of sums over parts."""
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert found[name] == (value if isinstance(value, list) else pytest.approx(value, rel=1e-12)), name
+
+
+def test_what_workers_have_counted_adds_up_to_the_measures_of_one():
+    random = np.random.default_rng(0)
+    outputs = random.dirichlet(np.ones(3), 20)
+    cases = [
+        (tasks.Classification(NAMES), random.integers(0, 3, 20)),
+        (tasks.MultiLabel(NAMES), random.integers(0, 2, (20, 3))),
+        (tasks.Regression(NAMES), random.normal(size=(20, 3))),
+    ]
+    for task, labels in cases:
+        whole, together = task.tally(), task.tally()
+        whole.add(labels, outputs)
+        for rows in (slice(0, 7), slice(7, 7), slice(7, 20)):
+            part = task.tally()
+            if len(labels[rows]):
+                part.add(labels[rows], outputs[rows])
+            together.add_bytes(part.to_bytes())
+        assert_equal_measures(together.measures(), whole.measures())
+        assert together.count == 20 and together.chance() == whole.chance()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_workers_read_each_image_once_and_in_order(workers, files):
+    data = tfopt.data.load(files / "photos" / "test", validation_split=0.3, test_split=0.3)
+    splits = [random_access_of(part) for part in data.splits().values()]
+    labels = [label for split in splits for label in split.labels.tolist()] * 3
+    batches = LabeledBatches(splits * 3, (16, 12))
+    found = [labels for worker in range(workers) for _, labels in batches.part(worker, workers)]
+    assert np.concatenate(found).tolist() == labels
+
+
+@pytest.mark.full
+@pytest.mark.process
+def test_commands_on_two_workers_answer_as_on_one(files, tmp_path, capfd):
+    photos = tmp_path / "photos"
+    for place, name in enumerate(NAMES):
+        shutil.copytree(files / "photos" / "test" / name, photos / name)
+        for number in range(8, 40):
+            pixel = np.random.default_rng(number).integers(0, 200, 3)
+            pixel[place] += 40
+            image = Image.new("RGB", (9, 9), tuple(pixel.tolist()))
+            image.save(photos / name / f"{number}.png")
+    model = str(files / "model.tflite")
+    judge = ["evaluate", model, "--data", str(photos), "--split", "all", "--json"]
+    assert main(judge) == 0
+    one = json.loads(capfd.readouterr().out)
+    two = io.StringIO()
+    assert launch(judge, 2, output=two) == 0
+    lines = two.getvalue().splitlines()
+    assert {line[:3] for line in lines} == {"[0]"}, "the chief alone tells"
+    text = "\n".join(line[4:] for line in lines)
+    together = json.loads(text[text.index("{") :])  # a warning comes before it
+    assert together.pop("latency_ms") > 0 and one.pop("latency_ms") > 0
+    assert together["samples"] == 120
+    assert_equal_measures(together["measures"], one["measures"])
+
+    (photos / "blue" / "torn.png").write_bytes(b"torn")
+    answers = ["predict", model, str(photos), "--batch-size", "2", "--output"]
+    assert main([*answers, str(tmp_path / "one.csv")]) == 3
+    told = io.StringIO()
+    assert launch([*answers, str(tmp_path / "two.csv")], 2, output=told) == 3
+    assert told.getvalue().count("1 of 121 images cannot be read") == 1
+    assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
+
+    told = io.StringIO()
+    assert launch(judge, 2, output=told) == 1
+    errors = [line for line in told.getvalue().splitlines() if "torn.png" in line]
+    assert len(errors) == 1 and errors[0].startswith("[0] tfopt evaluate:")

@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tfopt.distribute.cluster import Cluster, read_cluster
 
 SECONDS = 5.0  # in which the chief tells an error that all workers have, and `launch` ends the others
-ON_ONE = ("export", "predict", "evaluate", "lr-find", "search")
+ON_ONE = ("export", "lr-find", "search")
 
 
 def cluster() -> Cluster | None:
@@ -20,6 +20,24 @@ def cluster() -> Cluster | None:
     with contextlib.suppress(ValueError):
         return read_cluster(os.environ)
     return None
+
+
+def strategy_of_workers() -> Any:
+    """What several workers do their parts of a command under, made before anything uses TensorFlow; or None.
+
+    None on one worker, where a `.tflite` file needs no TensorFlow.
+    """
+    if cluster() is None:
+        return None
+    from tfopt.distribute import make_strategy
+
+    return make_strategy("multiworker")
+
+
+def is_chief() -> bool:
+    """Whether this process tells results: the only one, or the first of several."""
+    found = cluster()
+    return found is None or found.index == 0
 
 
 def check_command(parsed: argparse.Namespace, found: Cluster | None) -> None:

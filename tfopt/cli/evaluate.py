@@ -12,6 +12,7 @@ from tfopt.cli._arguments import (
     number,
 )
 from tfopt.cli._streams import show
+from tfopt.cli._workers import is_chief, strategy_of_workers
 from tfopt.recipes.data_options import SPLITS, DataOptions
 
 
@@ -58,7 +59,12 @@ def run(parsed: argparse.Namespace) -> int:
     from tfopt.recipes.evaluating import evaluate
 
     options = {name: getattr(parsed, name) for name in ("split", "seed", "class_names", "input_scale")}
-    found = evaluate(parsed.model, parsed.data, **options, **given_options(parsed, DataOptions))
+    strategy = strategy_of_workers()
+    found = evaluate(
+        parsed.model, parsed.data, **options, **given_options(parsed, DataOptions), strategy=strategy
+    )
+    if not is_chief():
+        return 0
     if parsed.json:
         print(found.to_json())
     else:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfopt.cli._arguments import add_class_names, add_input_scale, number
+from tfopt.cli._workers import is_chief, strategy_of_workers
 
 SOME_UNREADABLE = 3
 _FORMATS = ("csv", "jsonl")
@@ -73,21 +74,29 @@ def run(parsed: argparse.Namespace) -> int:
     from tfopt.recipes.image_files import image_files
     from tfopt.recipes.predicting import answers
 
+    strategy = strategy_of_workers()
     options = {"class_names": parsed.class_names, "input_scale": parsed.input_scale}
     classifier = Classifier(parsed.model, threads=visible_cpus(), **options)
     top = min(parsed.top, classifier.task.outputs)
     paths = image_files(parsed.images, sys.stdin)
     count = unreadable = 0
-    with _writer(parsed.output, classifier.task, top) as write:
-        for answer in answers(classifier, paths, top, parsed.threshold, batch_size=parsed.batch_size):
+    told = answers(classifier, paths, top, parsed.threshold, batch_size=parsed.batch_size, strategy=strategy)
+    with _writer(parsed.output, classifier.task, top) if is_chief() else _nowhere() as write:
+        for answer in told:
             count += 1
             unreadable += answer.error is not None
             write(answer)
     if not count:
         raise ValueError("there are no images: standard input gives no paths.")
-    if unreadable:
-        print(f"{unreadable} of {count} images cannot be read", file=sys.stderr)
-    return SOME_UNREADABLE if unreadable else 0
+    if not unreadable or not is_chief():  # the first error ends all workers, and the chief still writes
+        return 0
+    print(f"{unreadable} of {count} images cannot be read", file=sys.stderr)
+    return SOME_UNREADABLE
+
+
+def _nowhere() -> contextlib.nullcontext[Callable[[Any], None]]:
+    """What another worker than the chief writes to."""
+    return contextlib.nullcontext(lambda answer: None)
 
 
 def _output(text: str) -> str:

@@ -20,6 +20,10 @@ class ChiefFailedError(RuntimeError):
     """Ends a worker because the chief has failed, which says why."""
 
 
+class WorkerFailedError(RuntimeError):
+    """Ends the chief because another worker has failed, with that worker's message."""
+
+
 @final
 class Workers:
     """All processes of a job, of which the first one, the chief, writes files and tells how it goes.
@@ -74,6 +78,46 @@ class Workers:
         if not answer.startswith(_WORKED):
             raise ChiefFailedError("The chief (worker 0) has failed. Its own message says why.")
         return answer.removeprefix(_WORKED).decode()
+
+    def gathered(self, content: bytes) -> list[bytes]:
+        """What every worker gives, in their order; the same list on all of them."""
+        if self.count == 1:
+            return [content]
+        sizes = over_workers(self._strategy, tf.constant([len(content)], tf.int64)).tolist()
+        numbers = np.frombuffer(content.ljust(-(-len(content) // 8) * 8, b"\0"), np.int64)
+        lengths = [-(-size // 8) for size in sizes]
+        found: list[list[bytes]] = [[] for _ in sizes]
+        for start in range(0, max(lengths), _CHUNK):
+            rows = over_workers(self._strategy, tf.constant(numbers[start : start + _CHUNK], tf.int64))
+            counts = [min(max(length - start, 0), _CHUNK) for length in lengths]
+            for parts, part in zip(found, np.split(rows, np.cumsum(counts)[:-1])):
+                parts.append(part.tobytes())
+        return [b"".join(parts)[:size] for parts, size in zip(found, sizes)]
+
+    def shares(self, work: Callable[[], bytes]) -> list[bytes]:
+        """What the work of every worker gives, in their order; the same list on all of them.
+
+        Raises:
+            WorkerFailedError: On the chief, if the work of another worker fails.
+            ChiefFailedError: On the others, if they have not failed themselves: the chief tells why.
+        """
+        if self.count == 1:
+            return [work()]
+        failure: Exception | None = None
+        try:
+            own = _WORKED + work()
+        except Exception as error:
+            failure, own = error, _FAILED + str(error).encode(errors="backslashreplace")
+        answers = self.gathered(own)
+        if failure is not None:
+            raise failure
+        for index, answer in enumerate(answers):
+            if not answer.startswith(_WORKED):
+                if not self.is_chief:
+                    raise ChiefFailedError("Another worker has failed. The chief (worker 0) says why.")
+                reason = answer.removeprefix(_FAILED).decode()
+                raise WorkerFailedError(f"Worker {index} has failed: {reason}")
+        return [answer.removeprefix(_WORKED) for answer in answers]
 
     def all(self, is_true: bool) -> bool:
         """Whether something is true on every worker."""

@@ -1,37 +1,37 @@
 """`evaluate`: how good is this file on these images?"""
 
 import dataclasses
-import itertools
+import hashlib
 import json
 import logging
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from tfopt import _checks
-from tfopt._surroundings import visible_cpus
 from tfopt._table import Printable
 from tfopt.compress._pixel_scales import MEANINGS, best_scale
 from tfopt.data.dataset import ImageDataset
-from tfopt.data.decode import resize, three_channels
 from tfopt.data.layout import split_of
 from tfopt.data.loading import Examples, read_examples
-from tfopt.data.random_access import EncodedImages, RandomAccess, random_access_of
+from tfopt.data.random_access import random_access_of
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.data_options import SPLITS, several_columns
 from tfopt.recipes.evaluation_tables import tables
+from tfopt.recipes.labeled_batches import LabeledBatches
 from tfopt.recipes.scale_fitness import fitness_of
 from tfopt.tasks import Classification, Task
 from tfopt.tasks.tally import Tally
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 _logger = logging.getLogger(__name__)
 _DRAWN = {"validation": 0.15, "test": 0.15}  # as `tfopt.data.load` draws splits that the data lacks
-_BATCH = 32
 
 
 @final
@@ -81,6 +81,7 @@ def evaluate(
     task: str = "auto",
     image_column: str | None = None,
     label_column: str | None = None,
+    strategy: "tf.distribute.Strategy | None" = None,
 ) -> Evaluation:
     """Measures a `.keras`, `.h5` or `.tflite` file on labeled images.
 
@@ -104,6 +105,8 @@ def evaluate(
             sigmoid outputs are classes or several labels, what the labels suggest.
         image_column: Column of a table with the image files; None finds it.
         label_column: Column with the labels, or several with commas between them; None finds it.
+        strategy: With several workers (`make_strategy`), each judges its part of the images. All call this
+            with the same arguments, and get the same result.
 
     Returns:
         An `Evaluation`.
@@ -127,14 +130,21 @@ def evaluate(
     data = _opened(source, {} if split == "all" else _DRAWN, seed, on_bad_image, options)
     known = classifier.task_for(data.about.get("task", Classification.name))
     places = _places(known, data)
-    chosen = _chosen(data, split)
-    tallies = {scale: known.tally() for scale in classifier.scales}
-    samples = 0
-    for images, targets in itertools.chain.from_iterable(_batches(part, classifier) for part in chosen):
-        truth = _relabeled(targets, places, known)
-        for scale, tally in tallies.items():
-            tally.add(truth, classifier.predict(images, scale))
-        samples += len(truth)
+    batches = LabeledBatches(_chosen(data, split), classifier.image_size)
+
+    def judged(worker: int = 0, workers: int = 1) -> dict[str, Tally]:
+        tallies = {scale: known.tally() for scale in classifier.scales}
+        for images, targets in batches.part(worker, workers):
+            truth = _relabeled(targets, places, known)
+            for scale, tally in tallies.items():
+                tally.add(truth, classifier.predict(images, scale))
+        return tallies
+
+    if strategy is None:
+        tallies, latency = judged(), _latency(classifier)
+    else:
+        tallies, latency = _together(strategy, judged, batches, classifier)
+    samples = next(iter(tallies.values())).count
     if not samples:
         raise ValueError(_checks.message("split", "a split with images", split))
     return Evaluation(
@@ -145,8 +155,35 @@ def evaluate(
         task=known.name,
         measures=_best_scale(tallies),
         bytes=classifier.path.stat().st_size,
-        latency_ms=_latency(classifier),
+        latency_ms=latency,
     )
+
+
+def _together(
+    strategy: "tf.distribute.Strategy",
+    judged: Callable[[int, int], dict[str, Tally]],
+    batches: LabeledBatches,
+    classifier: Classifier,
+) -> tuple[dict[str, Tally], float | None]:
+    """What all workers count, each in its part of the images, and the latency on the chief."""
+    from tfopt.distribute.workers import Workers
+
+    workers = Workers(strategy)
+    digest = hashlib.sha256(classifier.path.read_bytes()).hexdigest()
+    workers.check_same("model and labels of the images", digest + batches.described())
+
+    own: dict[str, Tally] = {}
+
+    def share() -> bytes:
+        own.update(judged(workers.index, workers.count))
+        return b""
+
+    workers.shares(share)
+    tallies = {scale: classifier.task.tally() for scale in own}
+    for scale, tally in own.items():
+        for content in workers.gathered(tally.to_bytes()):
+            tallies[scale].add_bytes(content)
+    return tallies, json.loads(workers.alone(lambda: json.dumps(_latency(classifier))))
 
 
 def _best_scale(tallies: dict[str, Tally]) -> dict[str, Any]:
@@ -218,27 +255,6 @@ def _relabeled(labels: np.ndarray, places: list[int], task: Task) -> np.ndarray:
     ordered = np.zeros((len(labels), task.outputs), labels.dtype)
     ordered[:, places] = labels.reshape(len(labels), -1)
     return ordered
-
-
-def _batches(examples: Any, classifier: Classifier) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images at the model's size and their labels, batch by batch."""
-    size = classifier.image_size
-    if not isinstance(examples, RandomAccess):
-        from tfopt.data import pipeline
-
-        for images, labels, *_ in pipeline(examples, _BATCH, image_size=size, shuffle=False):
-            yield images.numpy(), labels.numpy()
-        return
-    if isinstance(examples, EncodedImages):
-        examples = examples.sized(size, False)
-
-    def read(place: int) -> np.ndarray:
-        return resize(three_channels(examples.array(place)), size)
-
-    with ThreadPoolExecutor(visible_cpus()) as pool:
-        for first in range(0, len(examples), _BATCH):
-            numbers = range(first, min(first + _BATCH, len(examples)))
-            yield np.stack(list(pool.map(read, numbers))), examples.labels[first : numbers.stop]
 
 
 def _latency(classifier: Classifier) -> float | None:

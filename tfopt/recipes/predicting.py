@@ -1,13 +1,14 @@
 """`predict`: what is on these pictures?"""
 
 import itertools
+import json
 import logging
 import os
 import pathlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,12 @@ from tfopt.data.decode import BadImageError, decode
 from tfopt.recipes.classifier import Classifier
 from tfopt.recipes.image_files import image_files
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 _logger = logging.getLogger(__name__)
 _BATCHES_AHEAD = 2  # of images that are decoded while the model computes
+_BATCHES_OF_A_ROUND = 16  # of each of several workers, before they tell each other the answers
 
 
 class Prediction(NamedTuple):
@@ -45,6 +50,7 @@ def predict(
     input_scale: str = "auto",
     on_bad_image: str = "raise",
     batch_size: int = 32,
+    strategy: "tf.distribute.Strategy | None" = None,
 ) -> list[Prediction]:
     """Answers for image files, by a `.keras`, `.h5` or `.tflite` file.
 
@@ -60,6 +66,8 @@ def predict(
         input_scale: As in `evaluate`, which can find it. "auto": [0, 255], with a warning if that is a guess.
         on_bad_image: "raise" stops at a file that is no image, "skip" gives a `Prediction` with `error`.
         batch_size: Images at a time, >= 1.
+        strategy: With several workers (`make_strategy`), each answers for its part of the images, which all
+            must find under the same paths. All call this alike, and get all answers.
 
     Raises:
         FileNotFoundError: If the model does not exist.
@@ -77,7 +85,8 @@ def predict(
     _checks.check_choice("on_bad_image", on_bad_image, ("raise", "skip"))
     classifier = Classifier(model, class_names=class_names, threads=visible_cpus(), input_scale=input_scale)
     paths = [images] if isinstance(images, str | os.PathLike) else images
-    found = list(answers(classifier, image_files(paths), top, threshold, batch_size=batch_size))
+    options: dict[str, Any] = {"top": top, "threshold": threshold, "batch_size": batch_size}
+    found = list(answers(classifier, image_files(paths), **options, strategy=strategy))
     if not found:
         raise ValueError(_checks.message("images", "at least one path", images))
     failed = next((prediction for prediction in found if prediction.error is not None), None)
@@ -93,9 +102,12 @@ def answers(
     threshold: float | None = None,
     *,
     batch_size: int = 32,
+    strategy: "tf.distribute.Strategy | None" = None,
 ) -> Iterator[Prediction]:
-    """Answers one after the other, with few images in memory: for any number of files."""
-    task = classifier.task
+    """Answers one after the other, with few images in memory: for any number of files.
+
+    With several workers the paths are those of the chief.
+    """
     if len(classifier.scales) > 1:
         _logger.warning(
             "%s has no preprocessing inside; its pixels are taken in [0, 255]. If it was trained on another "
@@ -103,6 +115,17 @@ def answers(
             classifier.path.name,
         )
     _checks.check_integer("batch_size", batch_size, minimum=1)
+
+    def answered(part: Iterable[str]) -> Iterator[Prediction]:
+        return _answers(classifier, part, top, threshold, batch_size)
+
+    return answered(paths) if strategy is None else _together(strategy, paths, answered, batch_size)
+
+
+def _answers(
+    classifier: Classifier, paths: Iterable[str], top: int, threshold: float | None, batch_size: int
+) -> Iterator[Prediction]:
+    task = classifier.task
     for names, pixels in _batches(iter(paths), classifier.image_size, batch_size):
         read = [part for part in pixels if not isinstance(part, str)]
         outputs = iter(classifier.predict(np.stack(read)) if read else ())
@@ -111,6 +134,24 @@ def answers(
                 yield Prediction(path, [], part)
             else:
                 yield Prediction(path, task.answer(next(outputs), top, threshold))
+
+
+def _together(
+    strategy: "tf.distribute.Strategy",
+    paths: Iterable[str],
+    answered: Callable[[Iterable[str]], Iterator[Prediction]],
+    batch_size: int,
+) -> Iterator[Prediction]:
+    """The answers of all workers in the order of the chief's paths, round after round."""
+    from tfopt.distribute.workers import Workers
+
+    workers, every = Workers(strategy), iter(paths)
+    at_once = _BATCHES_OF_A_ROUND * batch_size * workers.count
+    while part := json.loads(workers.alone(lambda: json.dumps(list(itertools.islice(every, at_once))))):
+        first, last = (len(part) * number // workers.count for number in (workers.index, workers.index + 1))
+        found = workers.shares(lambda: json.dumps(list(answered(part[first:last]))).encode())  # noqa: B023
+        for path, classes, error in itertools.chain.from_iterable(map(json.loads, found)):
+            yield Prediction(path, [(name, value) for name, value in classes], error)
 
 
 def _batches(

@@ -1,7 +1,9 @@
 """Measures of outputs that come batch after batch."""
 
 import abc
+import io
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -33,6 +35,28 @@ class Tally(abc.ABC):
     def _add(self, labels: np.ndarray, outputs: np.ndarray) -> None:
         """Counts one batch."""
 
+    def to_bytes(self) -> bytes:
+        """What was counted, for `add_bytes` in another process."""
+        buffer = io.BytesIO()
+        own = {"count": np.array(self.count), "is_finite": np.array(self.is_finite)}
+        np.savez(buffer, **own, **self._parts())
+        return buffer.getvalue()
+
+    def add_bytes(self, content: bytes) -> None:
+        """Adds what another tally of the same task has counted."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as parts:
+            self.count += int(parts["count"])
+            self.is_finite &= bool(parts["is_finite"])
+            self._add_parts(parts)
+
+    @abc.abstractmethod
+    def _parts(self) -> dict[str, np.ndarray]:
+        """What was counted, by name."""
+
+    @abc.abstractmethod
+    def _add_parts(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Adds the parts of another tally."""
+
     @abc.abstractmethod
     def measures(self) -> dict[str, Any]:
         """As `Task.measures`."""
@@ -63,6 +87,16 @@ class Rows(Tally):
     def _add(self, labels: np.ndarray, outputs: np.ndarray) -> None:
         self._labels.append(labels)
         self._outputs.append(outputs)
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        if not self.count:  # a worker without a share
+            return {}
+        return {"labels": np.concatenate(self._labels), "outputs": np.concatenate(self._outputs)}
+
+    def _add_parts(self, parts: Mapping[str, np.ndarray]) -> None:
+        if "labels" in parts:
+            self._labels.append(parts["labels"])
+            self._outputs.append(parts["outputs"])
 
     def measures(self) -> dict[str, Any]:
         """Of all rows."""
@@ -100,6 +134,16 @@ class ClassCounts(Tally):
         self._top += int((best == true[:, None]).any(axis=1).sum())
         likely = np.clip(outputs[np.arange(len(true)), true], LEAST_PROBABILITY, 1)
         self._loss -= float(np.log(likely, dtype=np.float64).sum())
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        sums = {"top": np.array(self._top), "loss": np.array(self._loss)}
+        return {"confusion": self._confusion, "bins": self._bins, **sums}
+
+    def _add_parts(self, parts: Mapping[str, np.ndarray]) -> None:
+        self._confusion += parts["confusion"]
+        self._bins += parts["bins"]
+        self._top += int(parts["top"])
+        self._loss += float(parts["loss"])
 
     def measures(self) -> dict[str, Any]:
         """Accuracy, means over the classes, top 5 (of more than 5 classes), calibration, every class."""
