@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfopt.compress.planning import Budget, carry_out, plan
+from tfopt.compress.planning import Budget, carry_out, front, plan
 from tfopt.compress.planning.measuring import taking_pixels
 
 L = keras.layers
@@ -96,3 +96,26 @@ def test_the_scale_of_pixels_is_found_and_becomes_part_of_the_model(caplog):
     assert made.float_score == 1.0 and "scaled to [0, 1]" in caplog.text
     assert made.expected.score == 1.0 and (made.model.predict(pixels, verbose=0).argmax(1) == labels).all()
     assert taking_pixels(made.model, (pixels, labels), None) is made.model, "it scales pixels itself now"
+
+
+def test_a_front_measures_each_form_once_and_names_what_is_out_of_reach(model):
+    seen = []
+    budgets = [Budget(bytes=size) for size in ("1M", "900k", 100)]
+    found = front(model, (X, Y), budgets, on_measured=lambda name, measured: seen.append(name))
+    assert [plan.budget.bytes for plan in found.plans] == [1e6, 9e5] and len(seen) == len(set(seen))
+    assert all(plan.expected.bytes <= plan.budget.bytes for plan in found.plans)
+    ((budget, reason),) = found.refused
+    assert budget.bytes == 100 and "The nearest that was measured" in reason
+    assert "bytes 900000" in str(found) and "out of reach" in str(found)
+    with pytest.raises(ValueError, match="`budgets` must be one `Budget` or more"):
+        front(model, (X, Y), [])
+    with pytest.raises(ValueError, match="nearest"):
+        front(model, (X, Y), budgets[2:])
+
+
+def test_a_limit_on_the_loss_alone_takes_channels_as_long_as_it_holds(model):
+    made = plan(model, (X, Y), Budget(drop="30%"))
+    whole = dict(made.tried)[f"keep=1.00, multiplier=0, {made.precision or 'float32'}"]
+    assert made.keep < 1.0 and made.expected.bytes < whole.bytes
+    chosen = [m for name, m in made.tried if name.startswith(f"keep={made.keep:.2f}, ")]
+    assert all(made.chooser.float_score - each.score <= 0.3 for each in chosen if each.bytes <= whole.bytes)

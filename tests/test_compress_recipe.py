@@ -1,6 +1,7 @@
 """`tfopt compress`: from a saved model to a verified file, step by step, with errors in one line."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -10,7 +11,10 @@ from sklearn.datasets import load_digits
 
 import tfopt
 from tfopt.cli import main
-from tfopt.recipes import CompressConfig, compress
+from tfopt.compress import Budget, slim
+from tfopt.recipes import CompressConfig, compress, compress_front
+from tfopt.recipes.fronting import _sizes
+from tfopt.recipes.layer_changes import layer_changes
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run_folder import save_model
 from tfopt.recipes.session import Session
@@ -215,3 +219,47 @@ def test_limits_that_cannot_be_read_or_joined_are_named(path, tmp_path):
     with pytest.raises(ValueError, match="either limits or `sparsity`"):
         tfopt.finetune(digits(), max_bytes="250k", sparsity=0.5, **output)
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.full
+def test_a_front_makes_a_file_for_each_size_and_goes_on(path, tmp_path, capsys):
+    options = dict(epochs=1, slim_epochs=1, augment=None, output=str(tmp_path / "front"))
+    result = compress_front(path, digits(), "9k, 14k, 1k", progress=ConsoleProgress(), **options)
+    assert list(result.results) == ["14k", "9k"] and list(result.refused) == ["1k"]
+    for size, made in result.results.items():
+        assert made.tflite_path.stat().st_size <= 1000 * int(size[:-1])
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"1k is out of reach.*'bytes': 1000\.0}; class names take \d+ bytes", told)
+    page = (tmp_path / "front" / "front.html").read_text()
+    assert 'href="9k/report.html"' in page and "out of reach" in page
+    rows = json.loads((tmp_path / "front" / "front.json").read_text())
+    assert [row["size"] for row in rows] == ["14k", "9k", "1k"] and rows[0]["bytes"] <= 14000
+    assert "Layers that lost channels" in (tmp_path / "front" / "9k" / "report.html").read_text()
+    again = compress_front(path, digits(), "9k,14k,1k", progress=ConsoleProgress(), **options)
+    assert again.results["9k"].tflite_path.read_bytes() == result.results["9k"].tflite_path.read_bytes()
+    assert "finished before" in capsys.readouterr().out
+    with pytest.raises(FileExistsError, match="sizes differ"):
+        compress_front(path, digits(), "9k", progress=QUIET, **options)
+
+
+def test_sizes_of_a_front_are_read_and_derived(path):
+    assert _sizes("60k, 1MiB,250kB", path) == ["1MiB", "250kB", "60k"]
+    derived = _sizes("auto", path)
+    assert len(derived) == 5 and derived == sorted(derived, key=lambda text: -Budget(bytes=text).bytes)
+    for wrong in ("", "../x", "12 apples"):
+        with pytest.raises(ValueError, match="sizes|bytes"):
+            _sizes(wrong, path)
+    with pytest.raises(ValueError, match="max_bytes='9k' as well"):
+        compress_front(path, digits(), max_bytes="9k", progress=QUIET)
+
+
+def test_the_report_names_layers_that_lost_channels_or_weights(path):
+    whole = keras.models.load_model(path)
+    half = slim(whole, keep=0.5, criterion="l2")
+    changes = {change.name: change for change in layer_changes(whole, half)}
+    conv = whole.layers[1]
+    assert changes[conv.name].channels == (16, 8) and changes[conv.name].weights == (432, 216)
+    assert all(change.zeros == 0 for change in changes.values()) and not layer_changes(whole, whole)
+    kernel = half.layers[-2].kernel
+    kernel.assign(np.where(np.arange(10) < 5, 0.0, kernel.numpy()))
+    assert layer_changes(half, half)[-1].zeros == 0.5

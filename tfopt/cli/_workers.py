@@ -46,10 +46,11 @@ def check_command(parsed: argparse.Namespace, found: Cluster | None) -> None:
     Raises:
         ValueError: Naming what to do.
     """
-    command, autotune = parsed.command, getattr(parsed, "autotune", False)
-    if found is not None and autotune:
+    command = parsed.command
+    alone = [f"--{flag}" for flag in ("autotune", "front") if getattr(parsed, flag, None)]
+    if found is not None and alone:
         raise ValueError(
-            f"--autotune measures one worker, and {found.source} names {len(found.workers)}. "
+            f"{alone[0]} uses one worker, and {found.source} names {len(found.workers)}. "
             "Leave it out, or start without `tfopt launch`."
         )
     if found is not None and command in ON_ONE:

@@ -23,13 +23,26 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--data", required=True, help=DATA_HELP + "; what the model was trained on"
     )
     add_options(command, CompressConfig)
+    section_of(command, "a smaller file").add_argument(
+        "--front",
+        nargs="?",
+        const="auto",
+        metavar="SIZES",
+        help="Files of several sizes in one run, each in a folder of its own, and a page with the accuracy "
+        "of each. SIZES such as 250k,120k,60k; without SIZES, five of the model's own.",
+    )
     command.set_defaults(run=run)
     return command
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Calls `tfopt.recipes.compress`."""
+    """Calls `tfopt.recipes.compress`, or `compress_front`."""
     config = CompressConfig(**given_options(parsed, CompressConfig))
+    if parsed.front is not None:
+        from tfopt.recipes import compress_front
+
+        compress_front(parsed.model, parsed.data, parsed.front, config)
+        return 0
     from tfopt.recipes import compress
 
     compress(parsed.model, parsed.data, config)

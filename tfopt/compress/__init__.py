@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tfopt.compress.distillation import Distillation, SoftTargets
     from tfopt.compress.equalization import equalize
     from tfopt.compress.exporting import export
-    from tfopt.compress.planning import Budget, Plan, PlanResult, carry_out, plan
+    from tfopt.compress.planning import Budget, Front, Plan, PlanResult, carry_out, front, plan
     from tfopt.compress.pruning import CubicSparsity, OneShotSparsity, Pruning
     from tfopt.compress.quantization import (
         FakeQuantize,
@@ -46,6 +46,7 @@ __all__ = [
     "Distillation",
     "FakeQuantize",
     "FreezeStatistics",
+    "Front",
     "OneShotSparsity",
     "Plan",
     "PlanResult",
@@ -66,6 +67,7 @@ __all__ = [
     "equalize",
     "export",
     "from_tf_keras",
+    "front",
     "plan",
     "quantize_aware",
     "sensitivity",
@@ -80,9 +82,11 @@ __getattr__, __dir__ = lazy_names(
         "BinaryConv2D": "binarization",
         "BinaryDense": "binarization",
         "Budget": "planning",
+        "Front": "planning",
         "Plan": "planning",
         "PlanResult": "planning",
         "carry_out": "planning",
+        "front": "planning",
         "plan": "planning",
         "ChannelSparsity": "slimming",
         "Clustering": "clustering.callback",

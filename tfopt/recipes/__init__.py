@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tfopt.recipes.evaluating import Evaluation, evaluate
     from tfopt.recipes.exporting import export
     from tfopt.recipes.finetuning import FinetuneResult, finetune
+    from tfopt.recipes.fronting import FrontResult, compress_front
     from tfopt.recipes.predicting import Prediction, predict
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "Evaluation",
     "FinetuneConfig",
     "FinetuneResult",
+    "FrontResult",
     "Prediction",
     "compress",
+    "compress_front",
     "evaluate",
     "export",
     "finetune",
@@ -35,8 +38,10 @@ __getattr__, __dir__ = lazy_names(
         "Evaluation": "evaluating",
         "FinetuneConfig": "config",
         "FinetuneResult": "finetuning",
+        "FrontResult": "fronting",
         "Prediction": "predicting",
         "compress": "compressing",
+        "compress_front": "fronting",
         "evaluate": "evaluating",
         "export": "exporting",
         "finetune": "finetuning",

@@ -47,19 +47,48 @@ def budget_of(config: BudgetOptions) -> planning.Budget | None:
         raise type(error)(config.in_words_of_options(str(error))) from None
 
 
-def decide(folder: RunFolder, session: Session, model: keras.Model, budget: planning.Budget) -> Decisions:
+@final
+class Planners:
+    """The planner of one model and its images, made when it is first asked for; runs may share it."""
+
+    def __init__(self) -> None:
+        self._made: planning.Planner | None = None
+
+    def of(self, session: Session, model: keras.Model) -> planning.Planner:
+        """Validation images choose, test images judge."""
+        if self._made is None:
+            chooser, judge = (_images(session, split) for split in ("validation", "test"))
+            self._made = planning.Planner(model, chooser, judge=judge)
+        return self._made
+
+
+def decide(
+    folder: RunFolder,
+    session: Session,
+    model: keras.Model,
+    budget: planning.Budget,
+    planners: Planners | None = None,
+) -> Decisions:
     """The decisions of this run, made once: a run that goes on after an interruption reads them.
 
-    Validation images choose, test images judge.
+    Args:
+        folder: Of the run.
+        session: Of the run.
+        model: The float model.
+        budget: The limits.
+        planners: Shared by runs with other limits on the same model and images.
 
     Raises:
         ValueError: If no combination keeps the limits: the nearest that was measured is named.
     """
-    text = session.workers.alone(lambda: _decided(folder, session, model, budget))
+    planners = planners or Planners()
+    text = session.workers.alone(lambda: _decided(folder, session, model, budget, planners))
     return Decisions(**json.loads(text))
 
 
-def _decided(folder: RunFolder, session: Session, model: keras.Model, budget: planning.Budget) -> str:
+def _decided(
+    folder: RunFolder, session: Session, model: keras.Model, budget: planning.Budget, planners: Planners
+) -> str:
     """`decide`, by the chief, as JSON."""
     path = folder.writing(FILE)
     if path.exists():
@@ -70,13 +99,13 @@ def _decided(folder: RunFolder, session: Session, model: keras.Model, budget: pl
         for name, value in budget.limits().items()
     }
     with session.progress.bar("planning", planning.MOST_CANDIDATES) as bar:
-        plan = planning.plan(
-            model,
-            _images(session, "validation"),
-            planning.Budget(**strict),
-            judge=_images(session, "test"),
-            on_measured=lambda name, measured: bar.advance(),
-        )
+        planner, limits = planners.of(session, model), planning.Budget(**strict)
+        try:
+            plan = planner.plan(limits, on_measured=lambda name, measured: bar.advance())
+        except planning.UnreachableBudgetError as error:  # which names the stricter limits
+            reserve = f"; class names take {labels:,} bytes of a file and {1 - MARGIN:.0%} stays in reserve"
+            given = f"{budget.limits()}{reserve if {'bytes', 'zipped'} & set(strict) else ''}"
+            raise planning.UnreachableBudgetError(given, error.nearest) from None
     session.progress.say(f"plan: {plan}")
     keep = plan.keep if plan.keep < 1.0 else None
     text = json.dumps(dataclasses.asdict(Decisions(keep, plan.sparsities, plan.precision)))

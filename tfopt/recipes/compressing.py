@@ -90,12 +90,24 @@ def compress(
         >>> from tfopt.recipes import compress
         >>> print(compress("runs/photos/model.keras", "photos/", sparsity=0.8).comparison)
     """
+    changed = (config or CompressConfig()).changed(**overrides)
+    return compressed(model, data, changed, progress or ConsoleProgress(), callbacks, budgeting.Planners())
+
+
+def compressed(
+    model: str | pathlib.Path,
+    data: Any,
+    config: CompressConfig,
+    progress: ConsoleProgress,
+    callbacks: Sequence[keras.callbacks.Callback],
+    planners: budgeting.Planners,
+) -> CompressResult:
+    """`compress`, which shares its measurements with runs under other limits."""
     started = time.perf_counter()
-    config = (config or CompressConfig()).changed(**overrides)
     budget = budgeting.budget_of(config)
     check_output(pathlib.Path(config.output), source_of(data))
     strategy = strategy_of(FinetuneConfig(strategy=config.strategy))  # before TensorFlow loads the model
-    path, progress = pathlib.Path(model).expanduser(), progress or ConsoleProgress()
+    path = pathlib.Path(model).expanduser()
     given = _opened(path)
     options = config.training(given)
     session = Session.open(data, options, strategy=strategy, progress=progress, callbacks=callbacks)
@@ -117,7 +129,7 @@ def compress(
         session.announce()
         sparsity: Any = config.sparsity
         if budget is not None:
-            chosen = budgeting.decide(folder, session, teacher, budget)
+            chosen = budgeting.decide(folder, session, teacher, budget, planners)
             config = config.changed(keep=chosen.keep, quantization=chosen.quantization)
             sparsity, session = chosen.sparsities, session.changed(quantization=chosen.quantization)
         run = Run(folder, session)
@@ -134,7 +146,8 @@ def compress(
             comparison = run.compare({"float": teacher, **steps}, chosen, file)
             content = run.session, run.records, small, file, comparison, started
             title = f"Compressing {path.name}"
-            write_report(folder.writing("report.html"), *content, title=title, options=told)
+            path_of_report = folder.writing("report.html")
+            write_report(path_of_report, *content, title=title, options=told, before=teacher)
             return comparison
 
         comparison = run.delivered(deliver)

@@ -17,6 +17,7 @@ from tfopt import distribute, report
 from tfopt.compress import Comparison, TFLiteModel
 from tfopt.data.random_access import random_access_of
 from tfopt.recipes import examination
+from tfopt.recipes.layer_changes import layer_changes
 from tfopt.recipes.missing_classes import lacking_text
 from tfopt.recipes.run_folder import StageRecord
 from tfopt.recipes.session import Session
@@ -68,8 +69,12 @@ def write_report(
     title: str = "",
     options: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    before: keras.Model | None = None,
 ) -> pathlib.Path:
-    """Writes the report and returns its path; without options, those of the setting."""
+    """Writes the report and returns its path; without options, those of the setting.
+
+    With the model `before` compression, the report says what is left of its layers.
+    """
     attempt = Attempts()
     classes, one_class = setting.classes, setting.task.name == Classification.name
     found = None
@@ -97,6 +102,7 @@ def write_report(
         balanced_counts=setting.balanced.class_counts["train"] if setting.config.balance else None,
         models=model_rows(comparison),
         stages=stages(records, setting),
+        layers=[] if before is None else attempt("Layers", lambda: layer_changes(before, model), []),
         samples=samples[0],
         sample_labels=samples[1],
         confusion=found and found.confusion,

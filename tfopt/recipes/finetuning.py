@@ -136,7 +136,8 @@ def finetune(
             file, chosen = budgeting.export(run, model, small, quantized, budget)
             comparison = run.compare(floats, chosen, file)
             content = run.session, run.records, small, file, comparison, started
-            write_report(folder.writing("report.html"), *content, options=described)
+            before = None if small is model else model
+            write_report(folder.writing("report.html"), *content, options=described, before=before)
             return comparison
 
         comparison = run.delivered(deliver)

@@ -1,7 +1,17 @@
 """One self-contained HTML page about a run: what was done, how good it is, where it fails."""
 
-from tfopt.report.content import Embedding, LabelScore, Mistake, ModelRow, Report, Stage, TargetScore
+from tfopt.report.content import (
+    Embedding,
+    LabelScore,
+    LayerChange,
+    Mistake,
+    ModelRow,
+    Report,
+    Stage,
+    TargetScore,
+)
 from tfopt.report.embed import embed, embed_batches
+from tfopt.report.fronts import FrontRow, write_front
 from tfopt.report.galleries import EXPLANATION
 from tfopt.report.grad_cam import grad_cam, overlay
 from tfopt.report.write import failure_text, write
@@ -9,7 +19,9 @@ from tfopt.report.write import failure_text, write
 __all__ = [
     "EXPLANATION",
     "Embedding",
+    "FrontRow",
     "LabelScore",
+    "LayerChange",
     "Mistake",
     "ModelRow",
     "Report",
@@ -21,4 +33,5 @@ __all__ = [
     "grad_cam",
     "overlay",
     "write",
+    "write_front",
 ]

@@ -118,6 +118,23 @@ class TargetScore:
 
 
 @dataclass(frozen=True)
+class LayerChange:
+    """What compression left of one layer.
+
+    Args:
+        name: Of the layer.
+        channels: Before and after.
+        weights: Before and after.
+        zeros: Share of zeros in the kernel after, a fraction.
+    """
+
+    name: str
+    channels: tuple[int, int]
+    weights: tuple[int, int]
+    zeros: float = 0.0
+
+
+@dataclass(frozen=True)
 class Mistake:
     """One wrong answer.
 
@@ -169,6 +186,7 @@ class Report:
         subtitle: One line below the heading: model, data, date.
         models: Rows of the comparison, the reference first and the one to ship last.
         stages: Training stages in their order.
+        layers: Layers that lost channels or weights.
         measures: What the result is besides accuracy, the most important first: {"mAP": "93.1 %"}.
         labels: Scores of each label, where images have several.
         targets: Scores of each number, in a regression.
@@ -193,6 +211,7 @@ class Report:
     subtitle: str = ""
     models: Sequence[ModelRow] = ()
     stages: Sequence[Stage] = ()
+    layers: Sequence[LayerChange] = ()
     measures: Mapping[str, str] = field(default_factory=dict)
     labels: Sequence[LabelScore] = ()
     targets: Sequence[TargetScore] = ()

@@ -78,6 +78,28 @@ def _model_cells(
     ]
 
 
+def layers(report: Report) -> Section | None:
+    """What compression left of each layer."""
+    if not report.layers:
+        return None
+    rows = [
+        [
+            each.name,
+            _before_after(each.channels),
+            _before_after(each.weights),
+            percent(each.zeros) if each.zeros else MISSING,
+        ]
+        for each in report.layers
+    ]
+    before, after = (sum(each.weights[place] for each in report.layers) for place in (0, 1))
+    lead = f"Layers that lost channels or weights: of their {before:,} weights {after:,} are left, zeros too."
+    return Section("layers", "Layers", data_table(["layer", "channels", "weights", "zeros"], rows), lead)
+
+
+def _before_after(counts: tuple[int, int]) -> str:
+    return f"{counts[0]:,}" if counts[0] == counts[1] else f"{counts[0]:,} → {counts[1]:,}"
+
+
 def training(report: Report) -> Section | None:
     """One chart per metric over all stages."""
     stages = [stage for stage in report.stages if stage.epochs]

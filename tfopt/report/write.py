@@ -19,6 +19,7 @@ _SECTIONS: dict[str, Callable[[Report], Section | None]] = {
     "Labels": tasks.labels,
     "Numbers": tasks.targets,
     "Training": sections.training,
+    "Layers": sections.layers,
     "Confusion": sections.confusion,
     "Mistakes": galleries.mistakes,
     "Data": galleries.data,

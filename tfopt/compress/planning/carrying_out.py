@@ -11,8 +11,9 @@ import keras
 from tfopt._checks import check_instance, check_integer
 from tfopt.compress._kernels import choose
 from tfopt.compress.distillation import Distillation
+from tfopt.compress.planning.candidates import narrowed, pruned_copy
 from tfopt.compress.planning.measuring import Measurement
-from tfopt.compress.planning.planner import Plan, narrowed, pruned_copy
+from tfopt.compress.planning.planner import Plan
 from tfopt.compress.pruning import Pruning
 from tfopt.compress.quantization import quantize_aware
 from tfopt.compress.tflite_model import TFLiteModel

@@ -9,20 +9,33 @@ import keras
 import numpy as np
 
 from tfopt._checks import check_instance
-from tfopt.compress._kernels import choose
 from tfopt.compress._ports import check_model
 from tfopt.compress._score import Metric
 from tfopt.compress.planning.budget import Budget
+from tfopt.compress.planning.candidates import Candidates, Key, named
 from tfopt.compress.planning.measuring import PRECISIONS, Judge, Measurement, judges, taking_pixels
-from tfopt.compress.pruning.masks import magnitude_mask
-from tfopt.compress.sensitivity_scan import Sensitivity, sensitivity
-from tfopt.compress.slimming import slim
 
 _logger = logging.getLogger(__name__)
-SPARSITIES = (0.5, 0.7, 0.8, 0.9)
 LEAST_KEEP = 0.1
 STEPS = 4  # of a bisection: widths and multipliers are known to a sixteenth of their interval
 MOST_CANDIDATES = len(PRECISIONS) * 2 * (STEPS + 1)  # whole, then less of it, until the limits hold
+
+
+@final
+class UnreachableBudgetError(ValueError):
+    """No form of the model keeps the limits.
+
+    Args:
+        limits: What was asked for, in words.
+        nearest: The form that comes nearest, in words.
+    """
+
+    def __init__(self, limits: str, nearest: str) -> None:
+        super().__init__(
+            f"`budget` must be reachable. Received: {limits}. The nearest that was measured is {nearest}. "
+            "Raise the limits to that, or start from a smaller model or image size."
+        )
+        self.limits, self.nearest = limits, nearest
 
 
 @final
@@ -95,7 +108,8 @@ def plan(
         A `Plan`: `print` it, then `carry_out` it.
 
     Raises:
-        ValueError: If no combination keeps the limits: the nearest that was measured is named.
+        UnreachableBudgetError: A ValueError: no combination keeps the limits. The nearest that was measured
+            is named.
 
     Example:
         >>> plan = tfopt.compress.plan(model, validation, tfopt.compress.Budget(bytes="250k"))
@@ -105,33 +119,52 @@ def plan(
         Yang et al.: NetAdapt. arXiv:1804.03230
         Everett: Generalized Lagrange multiplier method. Operations Research, 1963.
     """
-    check_model(model)
-    check_instance("budget", budget, Budget)
-    model = taking_pixels(model, data, metric)
-    chooser, verdict = judges(model, data, judge, metric)
-    if not chooser.labeled:
-        _logger.warning("The data has no labels: agreement with the float model stands for accuracy.")
-    search = _Search(model, chooser, budget, on_measured)
-    for precision in PRECISIONS:
-        search.try_precision(precision)
-    return search.best(verdict)
+    return Planner(model, data, judge=judge, metric=metric).plan(budget, on_measured=on_measured)
+
+
+@final
+class Planner:
+    """Plans for several budgets of one model: what one of them has measured, the next ones know.
+
+    Args:
+        model: As in `plan`.
+        data: As in `plan`.
+        judge: As in `plan`.
+        metric: As in `plan`.
+    """
+
+    def __init__(
+        self, model: keras.Model, data: Any, *, judge: Any = None, metric: Metric | None = None
+    ) -> None:
+        check_model(model)
+        model = taking_pixels(model, data, metric)
+        chooser, self._verdict = judges(model, data, judge, metric)
+        if not chooser.labeled:
+            _logger.warning("The data has no labels: agreement with the float model stands for accuracy.")
+        self._candidates = Candidates(model, chooser)
+
+    def plan(self, budget: Budget, *, on_measured: Callable[[str, Measurement], Any] | None = None) -> Plan:
+        """The plan of one budget, as the function `plan` makes it."""
+        check_instance("budget", budget, Budget)
+        self._candidates.on_measured = on_measured
+        search = _Search(self._candidates, budget)
+        for precision in PRECISIONS:
+            search.try_precision(precision)
+        search.shrink()
+        return search.best(self._verdict)
 
 
 class _Search:
-    """Candidates of one model: measured once, remembered."""
+    """What one budget makes of the candidates."""
 
-    def __init__(
-        self, model: keras.Model, judge: Judge, budget: Budget, on_measured: Callable | None = None
-    ) -> None:
-        self.model, self.judge, self.budget, self.on_measured = model, judge, budget, on_measured
-        self.tried: dict[tuple, tuple[dict[str, float], Measurement]] = {}
+    def __init__(self, candidates: Candidates, budget: Budget) -> None:
+        self.candidates, self.budget = candidates, budget
         self.failed: dict[str, str] = {}
-        self._scan: Sensitivity | None = None
 
     def try_precision(self, precision: str | None) -> None:
         """Measures the whole model, then less of it until the limits hold."""
         try:
-            over = self.budget.exceeded(self._measured(1.0, 0.0, precision))
+            over = self.budget.exceeded(self.candidates.measured(1.0, 0.0, precision))
             if set(over) == {"zipped"} and self._fits(lambda x: (1.0, x, precision), 1e-4, 1e4):
                 return
             if over:
@@ -142,103 +175,69 @@ class _Search:
             self.failed[str(precision)] = str(error)
             _logger.info("No file in precision %s: %s", precision, error)
 
+    def shrink(self) -> None:
+        """Where only the loss is limited: narrows the smallest file while it stays within, untrained."""
+        keys = self._within() if list(self.budget.limits()) == ["drop"] else []
+        if not keys:
+            return
+        _, _, precision = min(keys, key=lambda key: self.candidates.tried[key][1].bytes)
+        widest, narrowest = 0.0, float(np.log(LEAST_KEEP))
+        share = narrowest
+        try:
+            while widest - narrowest > -np.log(LEAST_KEEP) / 2**STEPS:
+                key = (float(np.exp(share)), 0.0, precision)
+                self.candidates.measured(*key)
+                if key in self._within():
+                    widest = share
+                else:
+                    narrowest = share
+                share = (widest + narrowest) / 2
+        except (ValueError, RuntimeError) as error:  # nothing of this model can be narrower
+            _logger.info("No narrower file: %s", error)
+
+    def _within(self) -> list[Key]:
+        """Candidates that keep the limits and, untrained, the loss as well."""
+        tried, whole = self.candidates.tried, self.candidates.judge.float_score
+        return [key for key, (_, measured) in tried.items() if not self.budget.missed(measured, whole)]
+
     def best(self, verdict: Judge) -> Plan:
         """The plan with the best score that keeps the limits, measured again by the data that judges."""
-        if not self.tried:
+        tried, chooser = self.candidates.tried, self.candidates.judge
+        if not tried:
             raise ValueError(f"The model can be exported in no precision: {self.failed}.")
-        good = {key: pair for key, pair in self.tried.items() if not self.budget.exceeded(pair[1])}
+        good = {key: pair for key, pair in tried.items() if not self.budget.exceeded(pair[1])}
         if not good:
-            key, (_, near) = min(self.tried.items(), key=lambda item: self._excess(item[1][1]))
-            raise ValueError(
-                f"`budget` must be reachable. Received: {self.budget.limits()}. The nearest that was "
-                f"measured is {near} with keep={key[0]:.2f}, precision={key[2]!r}. Raise the limits to that, "
-                "or start from a smaller model or image size."
-            )
-        drop = self.budget.drop
-        within = {
-            k: p for k, p in good.items() if drop is None or self.judge.float_score - p[1].score <= drop
-        }
-        if within and drop is not None and len(self.budget.limits()) == 1:
-            key = min(within, key=lambda k: within[k][1].bytes)
+            key, (_, near) = min(tried.items(), key=lambda item: self._excess(item[1][1]))
+            form = f"{near} with keep={key[0]:.2f}, precision={key[2]!r}"
+            raise UnreachableBudgetError(str(self.budget.limits()), form)
+        within = self._within()
+        if within and list(self.budget.limits()) == ["drop"]:
+            key = min(within, key=lambda k: tried[k][1].bytes)
         else:
             key = max(good, key=lambda k: (round(good[k][1].score, 3), -good[k][1].bytes))
         keep, _, precision = key
         sparsities, _ = good[key]
-        names = tuple((_named(tried), pair[1]) for tried, pair in self.tried.items())
-        chosen = narrowed(self.model, keep, self.judge)
-        chosen = pruned_copy(chosen, sparsities) if sparsities else chosen
-        expected = verdict.measure(chosen, precision, ranges=self.judge.inputs)
+        names = tuple((named(key), measured) for key, (_, measured) in tried.items())
+        chosen = self.candidates.made(keep, sparsities)
+        expected = verdict.measure(chosen, precision, ranges=chooser.inputs)
         return Plan(
-            *(self.model, self.budget, keep, sparsities, precision, expected),
-            *(verdict.float_score, names, self.judge, verdict),
+            *(self.candidates.model, self.budget, keep, sparsities, precision, expected),
+            *(verdict.float_score, names, chooser, verdict),
         )
 
-    def _fits(self, key: Callable[[float], tuple], gentle: float, strong: float) -> bool:
+    def _fits(self, key: Callable[[float], Key], gentle: float, strong: float) -> bool:
         """Bisects between a gentle and a strong change; whether the strong one keeps the limits."""
         logarithmic = gentle > 0
-        if self.budget.exceeded(self._measured(*key(strong))):
+        if self.budget.exceeded(self.candidates.measured(*key(strong))):
             return False
         for _ in range(STEPS):
             middle = float(np.sqrt(gentle * strong)) if logarithmic else (gentle + strong) / 2
-            if self.budget.exceeded(self._measured(*key(middle))):
+            if self.budget.exceeded(self.candidates.measured(*key(middle))):
                 gentle = middle
             else:
                 strong = middle
         return True
 
-    def _measured(self, keep: float, multiplier: float, precision: str | None) -> Measurement:
-        key = (keep, multiplier, precision)
-        if key not in self.tried:
-            model = narrowed(self.model, keep, self.judge)
-            sparsities = self._sparsities(multiplier) if multiplier else {}
-            with_zeros = pruned_copy(model, sparsities) if sparsities else model
-            self.tried[key] = sparsities, self.judge.measure(with_zeros, precision)
-            if self.on_measured is not None:
-                self.on_measured(_named(key), self.tried[key][1])
-        return self.tried[key][1]
-
-    def _sparsities(self, multiplier: float) -> dict[str, float]:
-        """Per kernel the sparsity with the least harm - multiplier * (its zeros / all weights)."""
-        if self._scan is None:
-            self._scan = sensitivity(
-                self.model,
-                self.judge.data,
-                sparsities=SPARSITIES,
-                quantization=False,
-                metric=self.judge.metric,
-            )
-        kernels = choose(self.model).chosen
-        sizes = {name: int(np.prod(kernel.variable.shape)) for name, kernel in kernels.items()}
-        total = sum(sizes.values())
-        gains = {name: {0.0: 0.0} for name in kernels}
-        for row in self._scan.rows:
-            if row.sparsity is not None and row.layer in gains:
-                zeros = row.sparsity * sizes[row.layer] / total
-                gains[row.layer][row.sparsity] = max(row.harm, 0.0) - multiplier * zeros
-        best = {name: min(values, key=values.__getitem__) for name, values in gains.items()}
-        return {name: value for name, value in best.items() if value}
-
     def _excess(self, measured: Measurement) -> float:
         over = self.budget.exceeded(measured)
         return max((value / limit for limit, value in over.values()), default=0.0)
-
-
-def _named(key: tuple) -> str:
-    keep, multiplier, precision = key
-    return f"keep={keep:.2f}, multiplier={multiplier:g}, {precision or 'float32'}"
-
-
-def narrowed(model: keras.Model, keep: float, judge: Judge) -> keras.Model:
-    """The model with this share of its channels, fitted to what it made before."""
-    return model if keep >= 1.0 else slim(model, keep=keep, criterion="l2", data=judge.inputs)
-
-
-def pruned_copy(model: keras.Model, sparsities: dict[str, float]) -> keras.Model:
-    """A copy with the smallest weights of each kernel at zero."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    for name, kernel in choose(copy).chosen.items():
-        if name in sparsities:
-            value = keras.ops.convert_to_tensor(kernel.variable)
-            kernel.variable.assign(value * magnitude_mask(value, sparsities[name]))
-    return copy
