@@ -123,6 +123,24 @@ def run(name, fit, folder, callbacks):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_copy_of_a_used_callback_is_as_new(tmp_path):
+    names = ("GradientNoiseScale", "TrainingMonitor", "WeightAveraging")  # hold graphs and variables
+    used = [callback for name in names for callback in CASES[name](tmp_path)]
+    used[1].norms_every = 3
+    losses = []
+    for callbacks in (used, copy.deepcopy(used)):
+        model = make(2)
+        losses.append(
+            model.fit(X, Y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=callbacks).history
+        )
+        assert all(callback.model is model for callback in callbacks)
+    clocks = {"images_per_second", "data_wait"}
+    assert all(losses[0][name] == losses[1][name] for name in losses[0].keys() - clocks)
+    again = copy.deepcopy(used)
+    assert [callback.model for callback in again] == [None] * 3 and again[1].norms_every == 3
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "fit"), EVERY)
 def test_every_callback_in_every_fit(name, fit, tmp_path):
     def callbacks(folder):

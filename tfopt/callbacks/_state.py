@@ -1,7 +1,7 @@
 """The bases of callbacks: what one must offer to survive a restart, and that its model is one of Keras 3."""
 
 import abc
-from typing import Any
+from typing import Any, Self
 
 import keras
 
@@ -9,7 +9,27 @@ from tfopt._checks import keras_2_fix
 
 
 class KerasCallback(keras.callbacks.Callback):
-    """A callback that says so where a model of Keras 2 is trained with it."""
+    """A callback that says so where a model of Keras 2 is trained with it.
+
+    A deep copy, as keras-tuner makes for each trial, is as new: variables, graphs and the model of the `fit`
+    in which this callback was used cannot be copied, and would be of no use in another one.
+    """
+
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Remembers what it is made with."""
+        made = super().__new__(cls)
+        made._given = arguments, options
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        arguments, options = self._given
+        other = memo[id(self)] = type(self)(*arguments, **options)
+        for name, value in vars(self).items():
+            if not name.startswith("_"):  # settings that were changed since
+                setattr(other, name, value)
+        return other
 
     def set_model(self, model: Any) -> None:
         """Takes the model of the `fit` that begins."""
