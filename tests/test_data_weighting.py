@@ -108,16 +108,17 @@ def test_balance_names_what_it_cannot_balance():
         balance(slices((X, {"a": Y})))
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (6, 6, 1), (5, 4)])
-def test_masks_and_boxes_do_not_stay_behind_moved_images(shape):
+@pytest.mark.parametrize("shape", [(6, 5), (5, 4), (2, 3, 4)])
+def test_labels_of_unknown_meaning_do_not_stay_behind_moved_images(shape):
     images = np.zeros((4, 6, 6, 3), np.uint8)
     dataset = tf.data.Dataset.from_tensor_slices((images, np.zeros((4, *shape), np.float32)))
     for augment in (Augment(flip="horizontal"), Augment(rotate=5), Augment(randaugment=9)):
-        with pytest.raises(ValueError, match=rf"`augment` must be .*{augment.moves[0]}.*segmentation_masks"):
+        with pytest.raises(ValueError, match=rf"`augment` must be .*{augment.moves[0]}.*masks=True"):
             pipeline(dataset, 2, augment=augment)
     with pytest.raises(ValueError, match="`mixup` must be None"):
         pipeline(dataset, 2, augment=Augment(mixup=1.0))
     assert len(list(pipeline(dataset, 2, augment=Augment(color=0.2)))) == 2
+    pipeline(dataset, 2, augment=Augment(rotate=5), boxes=False, masks=False)
 
 
 BOX = np.array([1.0, 2.0, 4.0, 5.0], np.float32)  # x, y, x, y

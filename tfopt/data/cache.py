@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,9 @@ from tfopt._checks import check_choice, check_integer, message
 from tfopt._memory import free_memory
 from tfopt.data.class_balance import Rebalanced
 from tfopt.data.decode import resize, three_channels
+from tfopt.data.masks import resize_mask
 from tfopt.data.random_access import EncodedImages, InMemory, OnDisk, RandomAccess, random_access_of
-from tfopt.data.stream import Stream, stream_of, target_specs
+from tfopt.data.stream import Elements, Stream, stream_of, target_specs
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -49,6 +51,7 @@ def cached(
     cache: str | None = "auto",
     crop_to_aspect_ratio: bool = False,
     directory: str | None = None,
+    masks: bool = False,
 ) -> RandomAccess | Stream:
     """Resizes the examples of an unbatched dataset to one size and caches them, with random access by index.
 
@@ -62,6 +65,7 @@ def cached(
             memory, else disk if they need less than a quarter of the free disk, else None.
         crop_to_aspect_ratio: Crop the center instead of stretching.
         directory: Folder for the file of "disk"; None is the system's temporary folder.
+        masks: Whether labels are masks, which are resized with their image (to the nearest pixel).
 
     Raises:
         ValueError: If the dataset is infinite.
@@ -76,15 +80,21 @@ def cached(
         return source.over(base) if isinstance(base, RandomAccess) else base
     dataset = dataset if source else _counted(dataset)
     count = int(dataset.cardinality())
-    needed = max(count, 1) * image_size[0] * image_size[1] * 3
+    pixels = max(count, 1) * image_size[0] * image_size[1]
+    needed = pixels * 3
+    if masks:
+        label = target_specs(dataset, image_size)[0]
+        needed += pixels * math.prod(label.shape[2:]) * label.dtype.size
     if cache == "auto":
         cache = _choose(needed, directory)
         _logger.info("cache=%r for %d images, %.0f MB", cache, count, needed / 1e6)
     if cache is None:
         if isinstance(source, EncodedImages):
             return source.sized(image_size, crop_to_aspect_ratio)
-        return stream_of(dataset).sized(image_size, crop_to_aspect_ratio)
-    images, targets = _read(dataset, source, image_size, crop_to_aspect_ratio, cache == "disk", directory)
+        stream = Elements(dataset, masks=True) if masks else stream_of(dataset)
+        return stream.sized(image_size, crop_to_aspect_ratio)
+    room = functools.partial(_temporary_file, directory=directory) if cache == "disk" else _aligned
+    images, targets = _read(dataset, source, image_size, crop_to_aspect_ratio, room, masks)
     read = OnDisk(images, *targets) if isinstance(images, np.memmap) else InMemory(_shared(images), *targets)
     if isinstance(source, RandomAccess):
         read.paths = source.paths
@@ -96,22 +106,27 @@ def _read(
     source: RandomAccess | None,
     size: tuple[int, int],
     crop: bool,
-    disk: bool,
-    directory: str | None,
+    room: Callable[[tuple[int, ...]], Any],
+    masks: bool,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     count = int(dataset.cardinality())
-    shape = (count, *size, 3)
-    images = _temporary_file(shape, directory) if disk else _aligned(shape)
-    specs = target_specs(dataset)
-    targets = tuple(np.empty((count, *spec.shape), spec.dtype.as_numpy_dtype) for spec in specs)
+    images = room((count, *size, 3))
+    specs = target_specs(dataset, size if masks else None)
+    targets = [np.empty((count, *spec.shape), spec.dtype.as_numpy_dtype) for spec in specs[masks:]]
+    if masks:  # as large as the images
+        shape, dtype = (count, *specs[0].shape), specs[0].dtype
+        targets.insert(0, room((*shape, dtype.size)).reshape(-1).view(dtype.as_numpy_dtype).reshape(shape))
 
     def from_files(files: EncodedImages, start: int) -> None:
         for position in range(start, min(start + _TOGETHER, count)):
             files.decoded(position, size, crop, out=images[position])
 
     def from_stream(position: int, example: Any) -> None:
-        images[position] = resize(three_channels(example[0]), size, crop)
-        for values, value in zip(targets, example[1:]):
+        image, *others = example
+        if masks:
+            others[0] = resize_mask(others[0], image, size, crop)
+        images[position] = resize(three_channels(image), size, crop)
+        for values, value in zip(targets, others):
             values[position] = value
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -121,7 +136,7 @@ def _read(
         examples = enumerate(dataset.as_numpy_iterator())
         while chunk := list(islice(examples, _TOGETHER)):
             list(pool.map(from_stream, *zip(*chunk)))
-    return images, targets
+    return images, tuple(targets)
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:

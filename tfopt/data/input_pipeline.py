@@ -20,6 +20,7 @@ from tfopt._checks import check_instance, check_integer, message
 from tfopt.data.augment import Augment
 from tfopt.data.batching import batch_by_schedule, with_steps_per_epoch
 from tfopt.data.cache import cached, check_image_size
+from tfopt.data.masks import has_masks
 from tfopt.data.moving_labels import check_boxes, check_labels_stay
 from tfopt.data.random_access import RandomAccess, is_regression
 from tfopt.data.reader import ProgressiveReader, make_reader
@@ -46,6 +47,7 @@ def pipeline(
     drop_remainder: bool = False,
     shard: tuple[int, int] = (0, 1),
     boxes: str | Literal[False] | None = None,
+    masks: bool | None = None,
 ) -> tf.data.Dataset:
     """Batches of float32 images [batch, height, width, 3] in [0, 255] with their labels, for `fit`.
 
@@ -82,6 +84,11 @@ def pipeline(
             box is the upright one around the corners, cut at the edges. False says that numbers as labels
             are no places in the image. None, with an `augment` that moves pixels, refuses labels that may be
             places: numbers that are no classes, soft labels or several labels.
+        masks: Whether labels are masks [height, width] or [height, width, channels] of their images: then
+            they are resized and moved with them, each pixel as the nearest one, and keep the type of
+            integers. None takes labels for masks that are as high and wide as their image, which the dataset
+            must know; True is for images of several sizes. False, with `boxes=False`, says that labels with
+            two axes and more are no places in the image.
 
     Returns:
         A `tf.data.Dataset`. With `epochs=None` it has an attribute `position`: call
@@ -101,10 +108,13 @@ def pipeline(
     _check_dataset(dataset)
     if augment is not None:
         check_instance("augment", augment, Augment)
-        check_labels_stay(augment, dataset, boxes)
+    is_mask = has_masks(dataset, masks, boxes)
+    if augment is not None:
+        if not is_mask:
+            check_labels_stay(augment, dataset, boxes, masks)
         _check_mixing(augment, schedule, classes, dataset)
     sizes = _sizes(dataset, image_size)
-    sources = [cached(dataset, size, cache, crop_to_aspect_ratio) for size in sizes.values()]
+    sources = [cached(dataset, size, cache, crop_to_aspect_ratio, masks=is_mask) for size in sizes.values()]
     if boxes:
         check_boxes(boxes, dataset, list(sizes.values()), augment)
     count = len(sources[0])
@@ -117,7 +127,7 @@ def pipeline(
         schedule.check_sizes(samples=count * (epochs or 1))
         batch_size = 1
     sampler = Sampler(count, batch_size, shuffle, seed, drop_remainder, shard)
-    readers = [make_reader(source, sampler, augment, classes, boxes or None) for source in sources]
+    readers = [make_reader(source, sampler, augment, classes, boxes or None, is_mask) for source in sources]
     reader = ProgressiveReader(readers, list(sizes)) if len(readers) > 1 else readers[0]
     if epochs is None:
         position = Position(first_epoch)

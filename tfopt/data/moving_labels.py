@@ -11,16 +11,16 @@ from tfopt.data.augment.boxes import FORMATS, first_labels, may_be_places
 from tfopt.data.random_access import random_access_of
 
 
-def check_labels_stay(augment: Augment, dataset: tf.data.Dataset, boxes: Any) -> None:
+def check_labels_stay(augment: Augment, dataset: tf.data.Dataset, boxes: Any, masks: Any) -> None:
     """Refuses masks, and numbers that may be places, where nobody said what they are."""
     label = dataset.element_spec[1]
-    if not augment.moves or boxes:
+    if not augment.moves or boxes or (boxes is False and masks is False):
         return
     if label.shape.rank is None or label.shape.rank > 1:
         fix = (
-            "Leave these options out, give the format of boxes as `boxes`, or augment images and masks "
-            "together in `dataset.map` before, as with keras.layers.RandomFlip, which takes "
-            "{'images': ..., 'segmentation_masks': ...}."
+            "Pass masks=True if labels are masks as high and wide as their images, the format of boxes as "
+            "`boxes` (such as 'xyxy'), both as False if they are no places in the image, or leave these "
+            "options out."
         )
         expected = "without options that move pixels, as labels of this form (masks, boxes) would stay behind"
         raise ValueError(message("augment", expected, f"{augment.moves} with a label {label}", fix))

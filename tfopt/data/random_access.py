@@ -31,7 +31,7 @@ class RandomAccess(abc.ABC):
 
     Attributes:
         labels: int64 [examples] for classes; float32 [examples, classes] for soft or several labels;
-            float32 [examples, targets] for numbers.
+            float32 [examples, targets] for numbers; masks [examples, height, width, ...] as they are.
         image_size: (height, width) if all images have this size, else None.
         weights: Sample weights, float32 [examples], or None.
         regression: Whether the labels are the targets of a regression.
@@ -44,8 +44,10 @@ class RandomAccess(abc.ABC):
     def __init__(
         self, labels: np.ndarray, image_size: tuple[int, int] | None, weights: np.ndarray | None = None
     ) -> None:
-        real = np.issubdtype(np.asarray(labels).dtype, np.floating)
-        self.labels = np.asarray(labels, np.float32 if real else np.int64)
+        labels = np.asarray(labels)
+        if labels.ndim < 3:
+            labels = labels.astype(np.float32 if np.issubdtype(labels.dtype, np.floating) else np.int64)
+        self.labels = labels
         self.image_size = image_size
         self.weights = None if weights is None else np.asarray(weights, np.float32)
 
@@ -67,7 +69,19 @@ class RandomAccess(abc.ABC):
 
     def targets_at(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The targets of one index, or of several."""
-        return tuple(tf.gather(tf.constant(values), index) for values in self.targets)
+        return tuple(tf.gather(values, index) for values in self.target_tensors)
+
+    @property
+    def target_tensors(self) -> tuple[tf.Tensor, ...]:
+        """The targets as tensors, of which masks are made once: as part of a graph they may be too large."""
+        return tuple(self._masks if values.ndim > 2 else tf.constant(values) for values in self.targets)
+
+    @functools.cached_property
+    def _masks(self) -> tf.Tensor:
+        with tf.init_scope():
+            tensor = tf.convert_to_tensor(self.labels)
+        self.labels = np.asarray(memoryview(tensor))  # so that memory holds them once
+        return tensor
 
     def locate(self, number: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         """Index of the example at `number` of an epoch; the identity unless a subclass resamples."""
@@ -130,7 +144,7 @@ class InMemory(RandomAccess):
     def batch(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """float32 images and targets of the examples with these indices [batch, 1]; zeros for index -1."""
         rows = functools.partial(tf.gather_nd, indices=index, bad_indices_policy="IGNORE")
-        return tf.cast(rows(self.images), tf.float32), *(rows(tf.constant(part)) for part in self.targets)
+        return tf.cast(rows(self.images), tf.float32), *(rows(part) for part in self.target_tensors)
 
     def array(self, index: int) -> np.ndarray:
         """One row of the tensor."""
@@ -144,6 +158,18 @@ class InMemory(RandomAccess):
 
 class PythonAccess(RandomAccess):
     """A source that reads its examples in Python, by `array`."""
+
+    def targets_at(self, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Reads masks in Python too, one at a time: they may be in a file."""
+        if self.labels.ndim < 3:
+            return super().targets_at(index)
+        mask = call_python(self.mask, [index], tf.as_dtype(self.labels.dtype))
+        more = (tf.gather(tf.constant(values), index) for values in self.targets[1:])
+        return tf.ensure_shape(mask, self.labels.shape[1:]), *more
+
+    def mask(self, index: int) -> np.ndarray:
+        """The mask of the example with this index."""
+        return np.array(self.labels[index])
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
         """Calls `array` from the graph."""

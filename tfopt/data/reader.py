@@ -26,10 +26,11 @@ def make_reader(
     augment: Augment | None,
     classes: int | None,
     boxes: str | None = None,
+    masks: bool = False,
 ) -> "Reader":
     """The reader for a kind of source."""
     kind = StreamReader if isinstance(source, Stream) else IndexReader
-    return kind(source, sampler, augment, classes, boxes)
+    return kind(source, sampler, augment, classes, boxes, masks)
 
 
 class Reader(abc.ABC):
@@ -41,6 +42,7 @@ class Reader(abc.ABC):
         augment: Augmentation of the images, or None.
         classes: Number of classes; needed by MixUp and CutMix.
         boxes: Format of labels that are boxes, which move with the image; None if they are something else.
+        masks: Whether labels are masks, which move with the image.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class Reader(abc.ABC):
         augment: Augment | None,
         classes: int | None,
         boxes: str | None,
+        masks: bool,
     ) -> None:
         self.source, self.sampler, self.augment, self.classes = source, sampler, augment, classes
         self.boxes = boxes if augment is not None else None
+        self.masks = masks
         self.mixes = augment is not None and augment.mixes
 
     def epoch(self, epoch: tf.Tensor, first_batch: tf.Tensor) -> tf.data.Dataset:
@@ -93,10 +97,10 @@ class Reader(abc.ABC):
             where = {"seed": self.sampler.seed, "epoch": epoch, "index": index}
             image = self.augment.image(image, **where)
             if self.boxes is not None:
-                targets = [
-                    self.augment.boxes(targets[0], self.boxes, self.source.image_size, **where),
-                    *targets[1:],
-                ]
+                boxes = self.augment.boxes(targets[0], self.boxes, self.source.image_size, **where)
+                targets = [boxes, *targets[1:]]
+            if self.masks:
+                targets = [self.augment.mask(targets[0], **where), *targets[1:]]
         return (image, *targets, epoch, index) if self.mixes else (image, *targets)
 
     def _zeros(self, targets: Sequence[tf.TensorSpec]) -> tf.data.Dataset:

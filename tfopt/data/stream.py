@@ -9,12 +9,14 @@ from __future__ import annotations  # TensorFlow is not imported for the signatu
 
 import abc
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from tfopt.data.decode import resize, three_channels
+from tfopt.data.masks import mask_spec, resized
 from tfopt.data.python_call import call_python
 
 if TYPE_CHECKING:
@@ -91,12 +93,16 @@ class Stream(abc.ABC):
         return tf.ensure_shape(call_python(resized, [image], tf.uint8), (*size, 3))
 
 
-def target_specs(dataset: tf.data.Dataset) -> list[tf.TensorSpec]:
-    """Specifications of label and weight: an integer label becomes int64, everything else float32."""
-    return [
+def target_specs(dataset: tf.data.Dataset, mask_size: tuple[int, int] | None = None) -> list[tf.TensorSpec]:
+    """Specifications of label and weight: an integer label becomes int64, everything else float32.
+
+    With `mask_size`, the label is a mask that will be resized to it.
+    """
+    specs = [
         tf.TensorSpec(spec.shape, tf.int64 if spec.dtype.is_integer and not place else tf.float32)
         for place, spec in enumerate(dataset.element_spec[1:])
     ]
+    return specs if mask_size is None else [mask_spec(dataset.element_spec[1], mask_size), *specs[1:]]
 
 
 def stream_of(dataset: tf.data.Dataset) -> Stream:
@@ -106,17 +112,28 @@ def stream_of(dataset: tf.data.Dataset) -> Stream:
 
 @final
 class Elements(Stream):
-    """A stream over any (image, label[, weight]) dataset of known cardinality; shuffles resized images."""
+    """A stream over any (image, label[, weight]) dataset of known cardinality; shuffles resized images.
 
-    def __init__(self, dataset: tf.data.Dataset) -> None:
+    With `masks`, labels are resized with their images, and the stream needs a size.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, masks: bool = False) -> None:
         super().__init__(int(dataset.cardinality()), target_specs(dataset))
-        self.dataset = dataset
+        self.dataset, self.masks = dataset, masks
+
+    def sized(self, image_size: tuple[int, int], crop_to_aspect_ratio: bool) -> Stream:
+        """Resizes masks, too."""
+        other = super().sized(image_size, crop_to_aspect_ratio)
+        other.targets = tuple(target_specs(self.dataset, image_size if self.masks else None))
+        return other
 
     def stored(self, mix: Any) -> tf.data.Dataset:
         """In the order of the dataset; `mix` has no effect."""
 
         def example(image: tf.Tensor, *targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            cast = (tf.cast(value, spec.dtype) for value, spec in zip(targets, self.targets))
+            cast = [tf.cast(value, spec.dtype) for value, spec in zip(targets, self.targets)]
+            if self.masks:
+                cast[0] = resized(targets[0], image, self.targets[0], self.crop_to_aspect_ratio)
             return self._resized(image), *cast
 
         return self.dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE).enumerate()
@@ -126,9 +143,10 @@ class Elements(Stream):
         return record
 
     def record_bytes(self) -> int:
-        """Bytes of a resized image."""
+        """Bytes of a resized image and its mask."""
         height, width = self.image_size or (1, 1)
-        return height * width * 3
+        label = self.targets[0]
+        return height * width * 3 + (math.prod(label.shape) * label.dtype.size if self.masks else 0)
 
 
 @final

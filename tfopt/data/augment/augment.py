@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfopt._checks import check_choice, check_instance, check_integer, check_number, message
 from tfopt.data.augment import mix
 from tfopt.data.augment.boxes import moved
-from tfopt.data.augment.image import MIX, move, paint, place_of
+from tfopt.data.augment.image import MIX, move, move_mask, paint, place_of
 from tfopt.data.augment.sheet import write_sheet
 from tfopt.data.augment.stateless_random import make_key, uniform
 
@@ -52,6 +52,8 @@ class Augment:
         cutmix: alpha of CutMix, in [0.01, 10]. With `mixup` as well, each pair gets one of the two.
         fill_mode: What lies outside: "nearest", "constant", "reflect" or "wrap".
         fill_value: The value of "constant", in [0, 255].
+        mask_fill_value: The value of "constant" in masks, >= -1: the class of the background, or the number
+            that the loss ignores.
 
     Raises:
         ValueError: If a value is outside the bounds above.
@@ -81,6 +83,7 @@ class Augment:
     cutmix: float | None = None
     fill_mode: str = "nearest"
     fill_value: float = 0.0
+    mask_fill_value: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -95,6 +98,7 @@ class Augment:
         check_integer("randaugment_layers", self.randaugment_layers, minimum=1, maximum=16)
         check_instance("trivial_augment", self.trivial_augment, bool)
         check_number("fill_value", self.fill_value, minimum=0, maximum=255)
+        check_integer("mask_fill_value", self.mask_fill_value, minimum=-1)
         if self.trivial_augment and self.randaugment:
             raise ValueError(message("trivial_augment", "False with `randaugment`", True))
 
@@ -160,6 +164,25 @@ class Augment:
         place = place_of(self, *image_size, make_key(seed, epoch, index))
         return tf.cast(boxes, tf.float32) if place is None else moved(boxes, place, box_format, *image_size)
 
+    def mask(self, mask: tf.Tensor, *, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """Moves a mask as `image` moves the image with the same seed, epoch and index.
+
+        Every pixel takes the nearest one, so that classes are not blended. Options that change colors, and
+        `erase`, leave masks as they are.
+
+        Args:
+            mask: [height, width] or [height, width, channels] of static shape, any dtype.
+            seed: Integer.
+            epoch: int64.
+            index: int64, the number of the example in the data.
+
+        Returns:
+            The same shape and dtype.
+        """
+        channels = mask[..., None] if mask.shape.rank == 2 else mask
+        moved = self._move_mask(channels, make_key(seed, epoch, index)) if self.moves else channels
+        return tf.reshape(moved, mask.shape)
+
     def batch(
         self,
         images: tf.Tensor,
@@ -219,6 +242,10 @@ class Augment:
     @functools.cached_property
     def _move(self) -> Any:
         return tf.function(functools.partial(move, self), jit_compile=True)
+
+    @functools.cached_property
+    def _move_mask(self) -> Any:
+        return tf.function(functools.partial(move_mask, self), jit_compile=True)
 
     @functools.cached_property
     def _paint(self) -> Any:

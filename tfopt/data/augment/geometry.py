@@ -73,28 +73,55 @@ def resample(
     Returns:
         float32 [height, width, channels].
     """
-    height, width, channels = image.shape
-    x = tf.range(width, dtype=tf.float32)[None, :] - (width - 1) / 2
-    y = tf.range(height, dtype=tf.float32)[:, None] - (height - 1) / 2
-    x, y = (
-        place.xx * x + place.xy * y + place.x0 + (width - 1) / 2,
-        place.yx * x + place.yy * y + place.y0 + (height - 1) / 2,
-    )
+    x, y = _places(image, place)
     left, top = tf.floor(x), tf.floor(y)
     right_share, bottom_share = (x - left)[..., None], (y - top)[..., None]
-    pixels = tf.reshape(image, [height * width, channels])
 
     def tap(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-        rows, columns = _inside(row, height, fill_mode), _inside(column, width, fill_mode)
-        values = tf.cast(tf.gather(pixels, rows * width + columns), tf.float32)
-        if fill_mode != "constant":
-            return values
-        known = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        return tf.where(known[..., None], values, fill_value)
+        return tf.cast(_read(image, row, column, fill_mode, fill_value), tf.float32)
 
     upper = tap(top, left) * (1 - right_share) + tap(top, left + 1) * right_share
     lower = tap(top + 1, left) * (1 - right_share) + tap(top + 1, left + 1) * right_share
     return upper * (1 - bottom_share) + lower * bottom_share
+
+
+def resample_nearest(
+    mask: tf.Tensor, place: Affine, fill_mode: str = "nearest", fill_value: float = 0
+) -> tf.Tensor:
+    """Reads a mask as `resample` reads its image, but takes the nearest pixel: classes are not blended.
+
+    Args:
+        mask: [height, width, channels] of static shape, any dtype, which the result has too.
+        place: Where each pixel is read.
+        fill_mode: As in `resample`.
+        fill_value: The value of "constant".
+    """
+    x, y = _places(mask, place)
+    return _read(mask, tf.floor(y + 0.5), tf.floor(x + 0.5), fill_mode, fill_value)
+
+
+def _places(image: tf.Tensor, place: Affine) -> tuple[tf.Tensor, tf.Tensor]:
+    """Column and row, float32 [height, width], where each pixel of the result is read."""
+    height, width, _ = image.shape
+    x = tf.range(width, dtype=tf.float32)[None, :] - (width - 1) / 2
+    y = tf.range(height, dtype=tf.float32)[:, None] - (height - 1) / 2
+    return (
+        place.xx * x + place.xy * y + place.x0 + (width - 1) / 2,
+        place.yx * x + place.yy * y + place.y0 + (height - 1) / 2,
+    )
+
+
+def _read(
+    image: tf.Tensor, row: tf.Tensor, column: tf.Tensor, fill_mode: str, fill_value: float
+) -> tf.Tensor:
+    """The pixels in these rows and columns, whole numbers which may lie outside."""
+    height, width, channels = image.shape
+    rows, columns = _inside(row, height, fill_mode), _inside(column, width, fill_mode)
+    values = tf.gather(tf.reshape(image, [height * width, channels]), rows * width + columns)
+    if fill_mode != "constant":
+        return values
+    known = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return tf.where(known[..., None], values, tf.cast(fill_value, values.dtype))
 
 
 def _inside(place: tf.Tensor, size: int, fill_mode: str) -> tf.Tensor:

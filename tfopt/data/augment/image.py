@@ -2,12 +2,13 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfopt.data.augment import color, policy
-from tfopt.data.augment.geometry import Affine, crop, resample, rotation
+from tfopt.data.augment.geometry import Affine, crop, resample, resample_nearest, rotation
 from tfopt.data.augment.stateless_random import uniform
 
 # Purposes of the draws of one key. A new kind of change gets a new number, so that the others stay.
@@ -32,10 +33,21 @@ def move(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return resample(image, place, options.fill_mode, options.fill_value)
 
 
+def move_mask(options: Any, mask: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Moves a mask [height, width, channels] of any dtype as `move` and `paint` move its image."""
+    fill = (options.fill_mode, options.mask_fill_value)
+    place = place_of(options, mask.shape[0], mask.shape[1], key)
+    if place is not None:
+        mask = resample_nearest(mask, place, *fill)
+    if options.randaugment or options.trivial_augment:
+        mask = _policy(options, mask, key, policy.move_mask, fill)
+    return mask
+
+
 def paint(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Applies the policy, colors, blur and erasing of an `Augment` to an image, as `move` does."""
     if options.randaugment or options.trivial_augment:
-        image = _policy(options, image, key)
+        image = _policy(options, image, key, policy.change, (options.fill_mode, options.fill_value))
     if options.color:
         factors = 1 + options.color * (2 * uniform(key, _COLOR, 3) - 1)
         image = color.brightness(image, factors[0])
@@ -74,8 +86,9 @@ def place_of(options: Any, height: int, width: int, key: tf.Tensor) -> Affine | 
     return functools.reduce(lambda place, following: following.after(place), maps) if maps else None
 
 
-def _policy(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    fill = (options.fill_mode, options.fill_value)
+def _policy(
+    options: Any, image: tf.Tensor, key: tf.Tensor, change: Callable[..., tf.Tensor], fill: tuple[str, float]
+) -> tf.Tensor:
     if options.trivial_augment:
         layers, ranges = 1, policy.trivial_augment_ranges(image.shape[1])
     else:
@@ -87,7 +100,7 @@ def _policy(options: Any, image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         strength = tf.floor(strength * (policy.STEPS + 1)) if options.trivial_augment else options.randaugment
         which = tf.cast(which * len(policy.CHANGES), tf.int32)
         sign = tf.where(sign < 0.5, -1.0, 1.0)
-        return number + 1, policy.change(image, which, strength / policy.STEPS, sign, ranges, fill)
+        return number + 1, change(image, which, strength / policy.STEPS, sign, ranges, fill)
 
     # A loop in the graph, so that XLA compiles the 14 changes once for all layers.
     return tf.while_loop(lambda number, _: number < layers, layer, [0, image])[1]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfopt.data.augment import color
-from tfopt.data.augment.geometry import Affine, resample, rotation
+from tfopt.data.augment.geometry import Affine, resample, resample_nearest, rotation
 
 STEPS = 30
 _GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
@@ -80,6 +80,23 @@ def change(
     ]
     changed = tf.switch_case(tf.maximum(number - len(_GEOMETRIC) + 1, 0), branches)
     return tf.ensure_shape(changed, image.shape)
+
+
+def move_mask(
+    mask: tf.Tensor,
+    number: tf.Tensor,
+    strength: tf.Tensor,
+    sign: tf.Tensor,
+    ranges: Ranges,
+    fill: tuple[str, float],
+) -> tf.Tensor:
+    """Moves a mask [height, width, channels] as `change` moves its image; colors leave it alone."""
+
+    def geometric() -> tf.Tensor:
+        place = _place(number, strength * sign, ranges, mask.shape[0], mask.shape[1])
+        return resample_nearest(mask, place, *fill)
+
+    return tf.ensure_shape(tf.cond(number < len(_GEOMETRIC), geometric, lambda: mask), mask.shape)
 
 
 def _place(number: tf.Tensor, signed: tf.Tensor, ranges: Ranges, height: int, width: int) -> Affine:
