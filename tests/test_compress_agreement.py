@@ -13,10 +13,14 @@ def probabilities(logits):
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
+def compared(expected, received, step=PROBABILITY_STEP):
+    port = Port("probabilities", (expected.shape[1],), "float32")
+    (found,) = agreements([port], [expected], [received], "int8", [step])
+    return found
+
+
 def lost(expected, received):
-    port = Port("probabilities", (4,), "float32")
-    (found,) = agreements([port], [expected], [received], "int8", [PROBABILITY_STEP])
-    return found.lost
+    return compared(expected, received).lost
 
 
 def test_a_class_that_no_sample_shows_is_not_lost_by_the_noise_of_the_others():
@@ -33,3 +37,18 @@ def test_a_class_that_the_file_never_names_is_lost():
     received = logits.copy()
     received[:, 1] = 0.0
     assert 1 in lost(probabilities(logits), probabilities(received))
+
+
+def test_probabilities_of_many_classes_that_a_file_computes_in_float_are_judged_together():
+    # As of a classifier of photographs: each of 16 samples shows one class, with some of a hundred others.
+    rows = np.arange(16)
+    logits = RNG.normal(size=(16, 100))
+    logits[rows, 5 * rows] += RNG.uniform(4.0, 9.0, 16)
+    expected = probabilities(logits)
+    received = probabilities(logits + RNG.normal(scale=0.3, size=logits.shape))
+    found = compared(expected, received, step=0.0)
+    assert found.is_good, found.sentence()
+    received[:, 5] = 0.0
+    received /= received.sum(axis=1, keepdims=True)
+    found = compared(expected, received, step=0.0)
+    assert found.lost == (5,) and not found.shares_a_scale  # no class can be split off from a softmax

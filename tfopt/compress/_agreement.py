@@ -96,9 +96,11 @@ def _agreement(
     typical = np.abs(rows.mean(axis=0))
     # A probability is judged by the step that TFLite gives it, a channel that hardly varies by its level.
     excused = 1.5 * step if math.isclose(step, PROBABILITY_STEP, rel_tol=1e-3) else 0.0
-    if excused and _are_shares(rows):
-        # A class that none of these few samples shows hardly varies: noise counts against the others too.
-        signal = np.maximum(signal, signal.mean())
+    shares = _are_shares(rows)
+    if shares:
+        # All classes have one unit, and one that none of these few samples shows hardly varies: noise counts
+        # against the classes that they do show.
+        signal = np.maximum(signal, np.square(signal).sum() / max(float(signal.sum()), _TINY))
     constant = signal < np.square(1e-3 * typical) + _TINY
     signal = np.where(constant, np.square(0.1 * typical), signal)
     size = min(1.0, float(np.square(np.abs(rows).max(initial=0.0) / 1e-3)))
@@ -109,7 +111,6 @@ def _agreement(
     lost = np.flatnonzero(judged)
     worst = int(lost[np.argmin(ratios[lost])]) if len(lost) else 0
     widths = np.ptp(rows, axis=0) + np.where(constant, typical, 0.0)
-    kept: np.ndarray = np.delete(widths, lost)
     return Agreement(
         name=port.name,
         decibels=decibels(want, got),
@@ -120,8 +121,14 @@ def _agreement(
         lost=tuple(int(index) for index in lost),
         lost_decibels=float(ratios[worst]),
         distinct=len(np.unique(seen[:, worst])),
-        ranges=(float(widths[lost].min()) if len(lost) else 0.0, float(kept.max()) if len(kept) else 0.0),
+        ranges=_ranges(widths, lost) if not shares else (0.0, 0.0),
     )
+
+
+def _ranges(widths: np.ndarray, lost: np.ndarray) -> tuple[float, float]:
+    """The range of the smallest channel that is lost, and of the largest that is not."""
+    kept: np.ndarray = np.delete(widths, lost)
+    return float(widths[lost].min()) if len(lost) else 0.0, float(kept.max()) if len(kept) else 0.0
 
 
 def _are_shares(rows: np.ndarray) -> bool:
