@@ -29,3 +29,25 @@ def operations(interpreter: Any) -> list[dict[str, Any]]:
 def converter_error() -> type[Exception]:
     """What the converter raises, to tell its failures from mistakes of the caller; it has no public name."""
     return importlib.import_module("tensorflow.lite.python.convert_phase").ConverterError
+
+
+def calibrated(converter: Any) -> bytes:
+    """The float file of a converter, with the extremes of its activations in the representative data.
+
+    The public converter goes on to integers at once, and lets nobody choose the ranges in between.
+    """
+    converter._experimental_calibrate_only = True
+    content: bytes = converter.convert()
+    return content
+
+
+def in_integers(content: bytes, input_type: Any, output_type: Any) -> bytes:
+    """The int8 file of what `calibrated` returns, which is the second half of the public converter."""
+    converter = importlib.import_module("tensorflow.lite.python.convert")
+    return converter.mlir_quantize(content, input_data_type=input_type, output_data_type=output_type)
+
+
+def without_copies(content: bytes) -> bytes:
+    """The file with equal constants stored once, the last step of the public converter."""
+    content = importlib.import_module("tensorflow.lite.python.convert").deduplicate_readonly_buffers(content)
+    return bytes(content)

@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfopt import _tflite_internals
+from tfopt.compress._calibration import narrowed, observed, ranged
 from tfopt.compress._device_forms import UNROLLED_STEPS, device_forms, is_fusible, recurrent_layers
+from tfopt.compress._file_biases import corrected, inputs_of_kernels
 from tfopt.compress._flatbuffer import always_zero, finished, shortened
 from tfopt.compress._ports import Portable
 from tfopt.compress._splats import uneven_vectors
@@ -21,6 +23,7 @@ from tfopt.compress.quantization.layers import calibrating
 from tfopt.compress.quantization.quantize import quantize_aware
 
 BATCH = 8
+RUNS_FOR_MEANS = 16  # of a float file, to know the means of what its kernels read
 _logger = logging.getLogger(__name__)
 
 
@@ -34,6 +37,7 @@ class Form:
     output_type: str = "float32"
     batch_size: int | None = 1
     sparse: bool = False
+    calibration: str = "minmax"
 
 
 def converted(model: Portable, form: Form, shapes: list[tuple], data: list[np.ndarray] | None) -> bytes:
@@ -114,7 +118,24 @@ def _bytes(
     converter = _converter(model, function, graph)
     _set(converter, form, data)
     with quiet(), uneven_vectors(model.model):
+        if form.quantization == "int8" and data is not None:
+            return _in_integers(converter, form, data)
         return converter.convert()
+
+
+def _in_integers(converter: Any, form: Form, data: list[np.ndarray]) -> bytes:
+    """The int8 file of a float model: its ranges, its integers, its biases."""
+    original = _tflite_internals.calibrated(converter)
+    tensors, runs, chosen = inputs_of_kernels(original), RUNS_FOR_MEANS, original
+    if form.calibration == "mse":
+        tensors, runs = [*tensors, *ranged(original)], len(data[0])
+    found = observed(original, data, tensors, runs)
+    if form.calibration == "mse":
+        chosen = narrowed(original, found)
+    types = converter.inference_input_type, converter.inference_output_type
+    content = _tflite_internals.in_integers(chosen, *types)
+    means = {index: activation.means for index, activation in found.items()}
+    return _tflite_internals.without_copies(corrected(content, original, means))
 
 
 def _converter(model: Portable, function: Any, graph: Any) -> Any:

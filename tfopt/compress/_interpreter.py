@@ -110,13 +110,21 @@ class FileInterpreter:
             self._outputs = self._interpreter.get_output_details()
 
 
-def opened(path: pathlib.Path, threads: int = 1, built_in: bool = False) -> Any:
-    """An interpreter with its default delegate, XNNPACK, or with TFLite's built-in kernels alone."""
+def opened(path: pathlib.Path, threads: int = 1, built_in: bool = False, keep_tensors: bool = False) -> Any:
+    """An interpreter with its default delegate, XNNPACK, or with TFLite's built-in kernels alone.
+
+    With these, `keep_tensors` lets one read all tensors after a run, not only the outputs.
+    """
     kind = _interpreter_class()
     resolvers = sys.modules[kind.__module__].OpResolverType
     resolver = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES if built_in else resolvers.AUTO
     try:
-        interpreter = kind(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+        interpreter = kind(
+            str(path),
+            num_threads=threads,
+            experimental_op_resolver_type=resolver,
+            experimental_preserve_all_tensors=keep_tensors,
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         if not built_in and "xnnpack" in str(error).lower():
