@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from ratios import record
 
 import tfopt
 from tfopt import callbacks as C
@@ -98,6 +99,7 @@ def fit(images: int, epochs: int) -> None:
     rows.append(("all together", np.sum([values for _, values in rows], 0)))
     for name, values in rows:
         share = values / spent
+        record(f"callbacks: step without {name} over step with", 1 - share[0])
         print(f"{name:<20}{1e3 * values[0] / steps:>16.3f}{share[0]:>8.2%}{share[1]:>12.2%}")
 
 

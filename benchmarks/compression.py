@@ -25,6 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from ratios import record
 from rich.console import Console
 from rich.table import Table
 
@@ -268,6 +269,7 @@ def steps(options: argparse.Namespace) -> None:
         plain = contestants["tf_keras" if name.startswith("tf_") else "Keras"]
         ratios = np.array(contestant.times[2:]) / np.array(plain.times[2:])
         low, middle, high = np.percentile(ratios, [25, 50, 75])
+        record(f"compression: plain step over one of {name}", 1 / middle)
         ratio = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         first = f"{contestant.first:.1f}", f"{contestant.first / plain.first:.2f}"
         table.add_row(name, f"{1e3 * np.median(contestant.times[2:]):.0f}", ratio, *first)

@@ -31,6 +31,7 @@ import simplejpeg
 import tensorflow as tf
 import tf_keras
 from PIL import Image
+from ratios import record
 from rich.console import Console
 from rich.table import Table
 
@@ -218,6 +219,8 @@ def main() -> int:
         if not options.files_only:
             large_ones = noise_folder(large, images // 4, (2000, 1500))
             races += files(large_ones, "2,000 x 1,500 pixels", 1, rounds, feeding=False)
+    for found in races:
+        record(f"data: {found.title}", found.ratio)
     table = Table("images/s", "tfopt", "other", "ratio", "quartiles", "target", "")
     for found in races:
         table.add_row(*found.cells())

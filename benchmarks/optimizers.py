@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from ratios import record
 
 import tfopt.optimizers as to
 
@@ -86,7 +87,7 @@ def rounds(steps: dict[str, Callable], count: int) -> dict[str, np.ndarray]:
     return {name: np.array(values[2:]) for name, values in times.items()}
 
 
-def twins(shapes: list, options: argparse.Namespace) -> None:
+def twins(name: str, shapes: list, options: argparse.Namespace) -> None:
     """Keras's time over ours, with the quartiles of the ratio per round and the first calls."""
     for title, (ours, other) in TWINS.items():
         a, first_a = stepper(ours, shapes, options.jit, options.updates)
@@ -94,6 +95,7 @@ def twins(shapes: list, options: argparse.Namespace) -> None:
         times = rounds({"ours": a, "other": b}, options.rounds)
         mine, theirs = (np.median(times[name]) / options.updates for name in ("ours", "other"))
         low, high = np.percentile(times["other"] / times["ours"], [25, 75])
+        record(f"optimizers: {title}, {name}{', XLA' * options.jit}", theirs / mine)
         print(
             f"  {title:20s} {mine:8.2f} ms {theirs:8.2f} ms   {theirs / mine:5.2f}x  [{low:.2f}, {high:.2f}]"
             f"   first call {first_a:.1f} s, {first_b:.1f} s",
@@ -198,7 +200,7 @@ def main() -> None:
         if options.set not in name:
             continue
         print(f"{name}: {len(shapes)} variables, {'jit' if options.jit else 'no jit'}; ours, Keras's, ratio")
-        twins(shapes, options)
+        twins(name, shapes, options)
         new_ones(NEW + MATRIX * ("2048" not in name and not options.jit), shapes, options)
         if not options.jit:
             limits(shapes, options.rounds)
