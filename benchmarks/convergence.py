@@ -34,6 +34,8 @@ CONTENDERS: dict[str, tuple[Callable[[], Any], float]] = {  # maker, first rate 
     "Prodigy": (lambda: to.Prodigy(1.0, weight_decay=DECAY), 1.0),
     "ScheduleFreeAdamW": (lambda: to.ScheduleFreeAdamW(1.0, warmup_steps=20, weight_decay=DECAY), 1e-2),
     "Muon": (lambda: to.Muon(1.0, weight_decay=DECAY), 3e-3),
+    "Adafactor(momentum=0.9)": (lambda: to.Adafactor(1.0, momentum=0.9, weight_decay=DECAY), 1e-2),
+    "SM3": (lambda: to.SM3(1.0, weight_decay=DECAY), 0.1),
     "SOAP": (lambda: to.SOAP(1.0, weight_decay=DECAY), 3e-3),
     "Cautious(AdamW)": (lambda: to.Cautious(to.AdamW(1.0, DECAY)), 3e-3),
     "Lookahead(AdamW)": (lambda: to.Lookahead(to.AdamW(1.0, DECAY)), 3e-3),

@@ -34,7 +34,7 @@ TWINS: dict[str, tuple[Callable, Callable]] = {
     "Lion": (lambda: to.Lion(), lambda: ko.Lion()),
 }
 NEW = ["RAdam", "AdaBelief", "Yogi", "NovoGrad", "LARS", "LAMB", "AdEMAMix", "ADOPT", "Adan", "StableAdamW"]
-NEW += ["Prodigy", "ScheduleFreeAdamW", "ScheduleFreeSGD", "LaProp", "MARS", "SM3"]
+NEW += ["Prodigy", "ScheduleFreeAdamW", "ScheduleFreeSGD", "LaProp", "MARS", "SM3", "Adafactor"]
 MATRIX = ["Muon", "SOAP"]  # a step of theirs takes minutes on the 2048 x 2048 kernels of two CPU cores
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from reference import (
     accumulation,
     adabelief,
+    adafactor,
     adagrad,
     adam,
     adan,
@@ -283,6 +284,29 @@ CASES = [
         partial(mars.run, lr=RATE, weight_decay=0.1),
         slots=3,
         bad=MOMENTS | {"gamma": [-0.1, 1.5, float("nan")]},
+    ),
+    Case(
+        "Adafactor",
+        lambda: to.Adafactor(RATE, weight_decay=0.1),
+        partial(adafactor.run, lr=RATE, weight_decay=0.1),
+        slots=0,
+        reduces_to=(
+            lambda: to.Adafactor(LARGE_RATE),
+            lambda: keras.optimizers.Adafactor(LARGE_RATE),
+        ),
+        bad={
+            "beta_2_decay": [0.0, 0.5, float("nan")],
+            "epsilon_1": [-1e-30],
+            "epsilon_2": [-1e-3],
+            "clip_threshold": [0.0],
+            "momentum": [1.0, -0.1],
+        },
+    ),
+    Case(
+        "Adafactor-momentum",
+        lambda: to.Adafactor(RATE, momentum=0.9),
+        partial(adafactor.run, lr=RATE, momentum=0.9),
+        slots=1,
     ),
     Case(
         "SM3",

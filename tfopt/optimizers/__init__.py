@@ -4,6 +4,7 @@ from tfopt.optimizers._minimize import Minimum, minimize
 from tfopt.optimizers._rule import RuleOptimizer
 from tfopt.optimizers._slots import Slot
 from tfopt.optimizers.adabelief import AdaBelief
+from tfopt.optimizers.adafactor import Adafactor
 from tfopt.optimizers.adagrad import Adagrad
 from tfopt.optimizers.adam import Adam
 from tfopt.optimizers.adamw import AdamW
@@ -41,6 +42,7 @@ __all__ = [
     "ADOPT",
     "AdEMAMix",
     "AdaBelief",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
