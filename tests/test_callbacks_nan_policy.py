@@ -113,6 +113,16 @@ def test_it_gives_up_after_some_bad_batches_in_a_row():
         fit(make(), X, spoiled(np.nan, slice(BAD, None)), NanPolicy("skip", patience=3))
 
 
+def test_rollback_that_does_not_get_on_ends_in_a_sentence():
+    model, first = make(), make().get_weights()
+    with pytest.raises(FloatingPointError, match=r"went back 3 times to the same weights.*`every` below 100"):
+        fit(model, X, spoiled(np.nan), NanPolicy("rollback", patience=3), epochs=5)
+    assert all(np.array_equal(a, b) for a, b in zip(first, model.get_weights()))
+    model = make()  # with copies in between it gets on
+    policy = NanPolicy("rollback", patience=3, every=2)
+    assert fit(model, X, spoiled(np.nan), policy, epochs=5)["skipped_batches"] == [1] * 5
+
+
 def test_rollback_goes_back_to_the_last_copy():
     rolling, plain = make(), make()
     history = fit(rolling, X[: BAD + 4], spoiled(np.nan)[: BAD + 4], NanPolicy("rollback", every=5))

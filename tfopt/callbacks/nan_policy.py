@@ -40,7 +40,8 @@ class NanPolicy(StatefulCallback):
 
     Args:
         policy: "raise", "skip" or "rollback".
-        patience: Bad batches in a row after which "skip" and "rollback" raise, too, >= 1.
+        patience: Bad batches in a row after which "skip" and "rollback" raise, too, >= 1; also how often
+            "rollback" goes back to the same copy before it raises.
         every: Executions between the copies for "rollback", >= 1.
         limit: Largest absolute value of a gradient, > 0. The default is that whose square float32 holds.
 
@@ -72,6 +73,7 @@ class NanPolicy(StatefulCallback):
         self._guard: Any = None
         self._good: Any = None  # variables and their values, for a rollback
         self._seen = self._at_epoch = self._executions = 0
+        self._returns = 0  # to the same copy
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Puts the guard into the training step."""
@@ -106,7 +108,7 @@ class NanPolicy(StatefulCallback):
                 "learning rate, clip the gradients, or look at these data."
             )
         if self.policy == "rollback":
-            self._restore()
+            self._restore(where)
         _LOG.warning("NanPolicy: %s %s (%d so far).", self._verb, where, total)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -139,9 +141,16 @@ class NanPolicy(StatefulCallback):
         variables = _snapshot.variables_of(self.model, metrics=False)
         values = _snapshot.read_variables(variables, self.model.distribute_strategy)
         if _snapshot.first_not_finite(variables, values) is None:
-            self._good = variables, values
+            self._good, self._returns = (variables, values), 0
 
-    def _restore(self) -> None:
+    def _restore(self, where: str) -> None:
         if self._good is not None:
             variables, values = self._good
             _snapshot.write_variables(variables, values, self.model.distribute_strategy)
+        self._returns += 1
+        if self._returns >= self.patience:
+            raise FloatingPointError(
+                f"`NanPolicy` went back {self._returns} times to the same weights, the last time at {where}: "
+                f"training does not get on. Choose `every` below {self.every}, so that a copy is made "
+                'between two bad batches, or policy="skip", which leaves single batches out.'
+            )
