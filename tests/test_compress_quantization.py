@@ -315,6 +315,75 @@ def test_masks_of_attention_leave_the_scores_their_int8_scale(kind, tmp_path):
         assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
 
 
+def scores_of(x):
+    return ops.matmul(L.Dense(8)(x), ops.transpose(L.Dense(8)(x), (0, 2, 1))) / 3.0
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Hiding(L.Layer):
+    """What tutorials write: scores, a mask, a softmax."""
+
+    def call(self, scores, values, mask):
+        scores = scores + (1.0 - ops.cast(mask, scores.dtype))[:, None, :] * -1e9
+        return ops.matmul(keras.activations.softmax(scores), values)
+
+
+CAUSAL = np.triu(np.full((10, 10), -1e9, "float32"), 1)
+SLOPES = np.linspace(-1, 1, 100).reshape(10, 10).astype("float32")
+SUMS = {
+    "constant": lambda x, mask: ops.softmax(scores_of(x) + CAUSAL) @ x,
+    "layer": lambda x, mask: (
+        L.Softmax()(
+            L.Add()([scores_of(x) + SLOPES, L.Reshape((1, 10))((1.0 - ops.cast(mask, "float32")) * -1e9)])
+        )
+        @ x
+    ),
+    "both": lambda x, mask: (
+        ops.softmax(scores_of(x) - (ops.where(mask > 0, 0.0, 3e38)[:, None, :] - CAUSAL[None])) @ x
+    ),
+    "rescaled": lambda x, mask: (
+        L.Dropout(0.1)(
+            ops.softmax(scores_of(x) + L.Rescaling(1e5, -1e5)(ops.cast(mask, "float32"))[:, None, :])
+        )
+        @ x
+    ),
+    "filled": lambda x, mask: (
+        (lambda s: ops.softmax(ops.where(ops.repeat(mask[:, None], 10, 1) == 0, ops.ones_like(s) * -1e9, s)))(
+            scores_of(x)
+        )
+        @ x
+    ),
+    "own layer": lambda x, mask: Hiding()(scores_of(x), x, mask),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["layer", *(pytest.param(kind, marks=pytest.mark.full) for kind in SUMS if kind != "layer")]
+)
+def test_sums_that_hide_scores_leave_them_their_int8_scale(kind, tmp_path):
+    """`softmax(scores + (1 - mask) * -1e9)` in attention of the user's own, with and without calibration."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10, 8)), keras.Input((10,), dtype="int32")
+    model = keras.Model(inputs, L.Dense(4)(SUMS[kind](*inputs)))
+    data = [np.random.default_rng(0).normal(size=(32, 10, 8)).astype("float32"), np.ones((32, 10), "int32")]
+    data[1][::2, 6:] = 0
+    expected = model.predict(data, verbose=0)
+    for source in (model, quantize_aware(model, data=data)):
+        file = export(source, tmp_path / "m.tflite", "int8", data)
+        assert decibels(expected, file.predict(data)) > 25
+
+
+def test_a_sum_with_a_large_number_elsewhere_is_no_mask():
+    """Only zeros and ones times a large number, and only in front of a softmax, hide."""
+    inputs = keras.Input((4,)), keras.Input((4,))
+    x, mask = inputs
+    weights = ops.softmax(x + mask * -5.0) + ops.softmax(mask - 1e9)
+    model = keras.Model(
+        inputs, {"sum": x + mask * -1e5, "weights": weights, "logits": ops.log_softmax(x - 1e5)}
+    )
+    assert with_bounded_masks(model) is model
+
+
 @pytest.mark.parametrize(
     "resize",
     [

@@ -54,17 +54,25 @@ def new_layer(layer: keras.Layer, name: str, kind: Any = None, **changes: Any) -
         return made
 
 
-def cloned(graph: Graph, make: Callable[[keras.Layer, str], keras.Layer]) -> keras.Model:
+def cloned(
+    graph: Graph,
+    make: Callable[[keras.Layer, str], keras.Layer],
+    instead: Callable[[Call, tuple, dict], Any] | None = None,
+) -> keras.Model:
     """A flat model of new layers with the weights of the old ones.
 
     Args:
         graph: The model.
         make: `make(layer, name)`, the new layer; the name is unique in the graph.
+        instead: `instead(call, args, kwargs)`, the outputs that take the place of those of a call, or None.
     """
     clones: dict[str, keras.Layer] = {}
 
     def run(call: Call, args: tuple, kwargs: dict) -> Any:
         layer = call.operation
+        other = None if instead is None else instead(call, args, kwargs)
+        if other is not None:
+            return other
         if not isinstance(layer, keras.Layer):
             return layer(*args, **kwargs)
         if call.name not in clones:

@@ -14,7 +14,7 @@ from tfopt._keras_internals import consumers
 L = keras.layers
 ops = keras.ops
 _BELOW = 10.0  # exp(-10) of the smallest score that counts: less than a step of the softmax
-_HUGE = 1e4  # a constant of this size in scores is a mask
+HUGE = 1e4  # a constant of this size in scores is a mask
 
 
 def hidden(scores: Any, mask: Any) -> Any:
@@ -67,13 +67,13 @@ def masked_softmax(layer: keras.layers.Softmax) -> Any:
 
 def shifted(operation: Any, scores: Any, number: Any) -> Any:
     """`scores - 1e9`, which `Attention` puts where a mask hides; None for any other subtraction."""
-    is_mask = isinstance(number, int | float) and number >= _HUGE
+    is_mask = isinstance(number, int | float) and number >= HUGE
     return _below(scores) if is_mask and _makes_scores(operation) else None
 
 
 def replaced(operation: Any, mask: Any, scores: Any = None, number: Any = None) -> Any:
     """`where(mask, scores, -1e9)`; None for any other choice."""
-    is_mask = isinstance(number, int | float) and number <= -_HUGE and isinstance(scores, keras.KerasTensor)
+    is_mask = isinstance(number, int | float) and number <= -HUGE and isinstance(scores, keras.KerasTensor)
     return hidden(scores, mask) if is_mask and _makes_scores(operation) else None
 
 
@@ -84,11 +84,12 @@ def _makes_scores(operation: Any) -> bool:
     """
     following = consumers(operation)
     return bool(following) and all(
-        _is_softmax(each) or (type(each).__name__ == "Where" and _makes_scores(each)) for each in following
+        is_softmax(each) or (type(each).__name__ == "Where" and _makes_scores(each)) for each in following
     )
 
 
-def _is_softmax(operation: Any) -> bool:
+def is_softmax(operation: Any) -> bool:
+    """Whether it is a softmax over the last axis."""
     if isinstance(operation, L.Activation):
         return operation.activation is keras.activations.softmax
     return type(operation).__name__ == "Softmax" and operation.axis in (-1, [-1], (-1,))

@@ -8,6 +8,8 @@ import keras
 from tfopt._keras_internals import every_layer, nodes
 from tfopt.compress._clone import cloned, new_layer
 from tfopt.compress._graph import Call, Graph
+from tfopt.compress.quantization.attention import is_softmax
+from tfopt.compress.quantization.hiding import with_chosen_scores
 from tfopt.compress.quantization.opening import Opener
 from tfopt.compress.quantization.rules import operation_name
 
@@ -20,11 +22,12 @@ _OPERATIONS = ("DotProductAttention", "Subtract", "Where", "Softmax")
 def with_bounded_masks(model: keras.Model) -> keras.Model:
     """A copy of a model in which masks leave the scores of attention their size; the model if it has none.
 
-    For post-training quantization, which takes ranges as they come: Keras hides scores by -1e9 or -1e38.
+    For post-training quantization, which takes ranges as they come: Keras and attention of the user's own
+    hide scores by -1e9 or -1e38.
     """
-    attend = [layer for layer in every_layer(model) if isinstance(layer, _ATTENTION)]
-    named = [type(node.operation).__name__ in _OPERATIONS for node in nodes(model)]
-    if not attend and not any(named):
+    layers = every_layer(model)
+    attend = any(isinstance(layer, _ATTENTION) for layer in layers)
+    if not attend and not any(_is_own(layer) for layer in layers) and not _has_softmax(layers):
         return model
     opener = Opener((), ())
 
@@ -32,7 +35,7 @@ def with_bounded_masks(model: keras.Model) -> keras.Model:
         operation = call.operation
         masked = operation_name(operation) in _OPERATIONS and not isinstance(operation, L.Activation)
         holds = isinstance(operation, keras.Layer) and any(
-            isinstance(layer, _ATTENTION) for layer in every_layer(operation)
+            _is_own(layer) or isinstance(layer, _ATTENTION) for layer in every_layer(operation)
         )
         # An EinsumDense of attention does not say the sizes of its outputs: the dense layer in it does.
         opened = masked or holds or (attend and isinstance(operation, L.EinsumDense))
@@ -40,8 +43,25 @@ def with_bounded_masks(model: keras.Model) -> keras.Model:
 
     try:
         graph = Graph(model, inside)
-        chosen = any(operation_name(call.operation) == "Where" for call in graph.calls)
-        return cloned(graph, new_layer) if chosen else model
+        bounded = with_chosen_scores(graph)
+        if bounded is None and any(operation_name(call.operation) == "Where" for call in graph.calls):
+            bounded = cloned(graph, new_layer)
+        return bounded or model
     except ValueError as error:  # it cannot be looked into, or made again
         _logger.debug("Masks of %s are left as they are: %s", model.name, error)
         return model
+
+
+def _is_own(layer: keras.Layer) -> bool:
+    """Whether neither Keras nor this library wrote the layer; what it does inside is not known."""
+    is_known = type(layer).__module__.startswith(("keras.", "tfopt."))
+    return not is_known and not isinstance(layer, keras.Model)
+
+
+def _has_softmax(layers: list[keras.Layer]) -> bool:
+    """Whether there is a softmax that something follows, as in attention."""
+    called = [node for layer in layers if isinstance(layer, keras.Model) for node in nodes(layer)]
+    inner = {id(tensor) for node in called for tensor in node.input_tensors}
+    return any(
+        is_softmax(node.operation) and any(id(tensor) in inner for tensor in node.outputs) for node in called
+    )

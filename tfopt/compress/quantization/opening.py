@@ -115,7 +115,9 @@ def _worthwhile(inside: keras.Model, layer: keras.Layer) -> bool:
     if not known or not calls or not {id(weight) for weight in layer.trainable_weights} <= reached:
         return False
     layers = any(isinstance(call.operation, L.Layer) and call.operation.weights for call in calls)
-    return layers or all(rules.computes_in_float(call) is None for call in calls)
+    return layers or all(
+        rules.computes_in_float(call) is None for call in calls if type(call.operation).__name__ != "Cast"
+    )
 
 
 def _with_weights(call: Call) -> pieces.Piece | None:

@@ -14,6 +14,7 @@ from tfopt.compress._kernels import refuse_keras_quantized
 from tfopt.compress._ports import check_model
 from tfopt.compress.distillation import Lesson
 from tfopt.compress.quantization import rules
+from tfopt.compress.quantization.hiding import with_chosen_scores
 from tfopt.compress.quantization.inputs import InputRange, calibrate, named_ranges
 from tfopt.compress.quantization.layers import FakeQuantize
 from tfopt.compress.quantization.opening import Opener, as_functional
@@ -98,7 +99,7 @@ def quantize_aware(
     source = as_functional(model)
     if preserve is None and freeze_batch_norm and not (skip or scheme):
         source = _evened(source, data)
-    graph = Graph(source, Opener(skip, list(scheme)))
+    graph = _opened(source, Opener(skip, list(scheme)))
     _check_float(graph)
     skipped = _matching(graph, skip)
     kept = _kept(graph, skipped, GROUPED - scheme.keys(), preserve)
@@ -121,6 +122,13 @@ def quantize_aware(
         calibrate(quantized, data)
     Lesson(teacher).begin(quantized)
     return quantized
+
+
+def _opened(model: keras.Model, opener: Opener) -> Graph:
+    """The calls of the model, the masks in its attention such that scores keep their scale."""
+    graph = Graph(model, opener)
+    bounded = with_chosen_scores(graph)
+    return graph if bounded is None else Graph(bounded, opener)
 
 
 def _evened(model: keras.Model, data: Any) -> keras.Model:
