@@ -880,3 +880,30 @@ def test_small_quantities_are_judged_by_their_own_size(tmp_path):
         file = export(model, tmp_path / "kept.tflite", quantization, representative_data=inputs)
         error = np.abs(file.predict(inputs) - model.predict(inputs, verbose=0)).max()
         assert error < 0.02 * np.abs(model.predict(inputs, verbose=0)).max()
+
+
+FUNCTIONS = ("tan", "arctan", "arcsin", "arccos", "sinh", "cosh", "arcsinh", "arctanh", "erf", "arccosh")
+
+
+def test_functions_that_tflite_lacks_are_made_of_others(tmp_path):
+    inputs = keras.Input((8,))
+    outputs = {name: getattr(keras.ops, name)(inputs) for name in FUNCTIONS[:-1]}
+    outputs["arccosh"] = keras.ops.arccosh(1.1 + keras.ops.abs(inputs))
+    model = keras.Model(inputs, outputs)
+    data = np.random.default_rng(0).uniform(-0.95, 0.95, (32, 8)).astype("float32")
+    found = export(model, tmp_path / "m.tflite", None, data).predict(data)
+    for name, expected in model.predict(data, verbose=0).items():
+        np.testing.assert_allclose(found[name], expected, atol=2e-6, err_msg=name)
+
+
+def test_a_tiny_network_is_told_that_its_integer_file_is_larger(tmp_path, caplog):
+    data = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    tiny = keras.Sequential([keras.Input((4,)), *(L.Dense(4, activation="tanh") for _ in range(4))])
+    sizes = [len(export(tiny, tmp_path / "t.tflite", kind, data).content) for kind in (None, "int8")]
+    assert sizes[1] > sizes[0]
+    (told,) = re.findall(r"t.tflite has (\d+) bytes, about (\d+) more than", caplog.text)
+    assert int(told[0]) == sizes[1] and abs(int(told[1]) - (sizes[1] - sizes[0])) <= 192
+    caplog.clear()
+    larger = keras.Sequential([keras.Input((4,)), L.Dense(64, activation="relu"), L.Dense(64)])
+    export(larger, tmp_path / "l.tflite", "int8", data)
+    assert "more than" not in caplog.text

@@ -315,6 +315,26 @@ def test_masks_of_attention_leave_the_scores_their_int8_scale(kind, tmp_path):
         assert np.abs(file.predict(data) - expected).max() < 0.05 * np.ptp(expected)
 
 
+def test_parts_computed_in_float_join_integer_parts(tmp_path):
+    """The converter refused to bring a rounded float part to the scale of its neighbors."""
+    keras.utils.set_random_seed(0)
+    inputs = {"image": keras.Input((8, 8, 3), name="image"), "angles": keras.Input((6,), name="angles")}
+    x = L.GlobalAveragePooling2D()(L.Conv2D(6, 3, activation="relu")(inputs["image"]))
+    turned = ops.reshape(ops.cos(x), (-1, 6))
+    larger = ops.where(inputs["angles"] > 0.0, turned, 5.0 * inputs["angles"])
+    joined = L.Concatenate()([x, ops.sin(inputs["angles"]), inputs["angles"], L.Maximum()([turned, x])])
+    stacked = ops.stack([larger, L.Minimum()([3.0 * x, turned])], axis=1)
+    model = keras.Model(inputs, {"joined": L.Dense(3)(joined), "stacked": L.Dense(2)(stacked)})
+    random = np.random.default_rng(0)
+    data = {"image": random.normal(size=(32, 8, 8, 3)), "angles": random.normal(size=(32, 6))}
+    data = {name: values.astype("float32") for name, values in data.items()}
+    expected = model.predict(data, verbose=0)
+    file = export(quantize_aware(model, data=data), tmp_path / "m.tflite", "int8", data)
+    assert file.inspect().float_operations.keys() <= {"SIN", "COS", "DEQUANTIZE"}
+    for name, values in file.predict(data).items():
+        assert decibels(expected[name], values) > 25, name
+
+
 def scores_of(x):
     return ops.matmul(L.Dense(8)(x), ops.transpose(L.Dense(8)(x), (0, 2, 1))) / 3.0
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfopt._keras_internals import every_layer, nodes
 from tfopt.compress._device_activations import integer_activation, integer_operation
 from tfopt.compress._device_encoding import table_of_categories
+from tfopt.compress._device_functions import device_function
 from tfopt.compress._device_normalization import integer_form
 from tfopt.compress._device_pooling import flat_pooling
 from tfopt.compress._device_resizing import smooth_resizing
+from tfopt.compress.quantization.operations import ALMOST_ONE
 
 L = keras.layers
-_ALMOST_ONE = float(np.nextafter(np.float32(1), np.float32(2)))
 UNROLLED_STEPS = 256  # a longer unrolled loop makes graphs that take minutes to convert
 
 
@@ -42,6 +42,7 @@ def device_forms(
     - Categories are rows of a table.
     - Bicubic and similar resizing is two products with matrices.
     - ELU, SELU, CELU, softplus and mish are operations that int8 computes well (with `integers`).
+    - Tangent, hyperbolic and inverse functions and the error function are made of those that TFLite has.
     - The index of the largest or smallest number is one operation.
     - LSTM is one UNIDIRECTIONAL_SEQUENCE_LSTM operation (with `fuse`), which has integer kernels.
     - Other loops over time are unrolled (with `unroll`): ranges cannot be measured inside a loop.
@@ -74,6 +75,7 @@ def device_forms(
                 stack.enter_context(_call(layer, _fused(layer, rescale)))
         for operation in _operations(model):
             form = _index(operation) or smooth_resizing(operation) or table_of_categories(operation)
+            form = form or device_function(operation)
             form = form or (integer_operation(operation) if integers else None)
             if form is not None:
                 stack.enter_context(_call(operation, form))
@@ -190,7 +192,7 @@ def _fused(layer: keras.Layer, rescale: bool) -> Callable[..., Any]:
         result = every if layer.return_sequences else last
         # A concatenation gives its inputs one scale. The LSTM operation's output would get it too, but its
         # state would not, and the integer kernel takes the two for equal. A factor of exactly 1 is removed.
-        return result * _ALMOST_ONE if rescale else result
+        return result * ALMOST_ONE if rescale else result
 
     return call
 

@@ -80,6 +80,11 @@ def with_metadata(model: Any, entries: Mapping[str, bytes]) -> bytes:
         model.buffers.append(buffer)
         entry.name, entry.buffer = name.encode(), len(model.buffers) - 1
         model.metadata.append(entry)
+    return packed(model)
+
+
+def packed(model: Any) -> bytes:
+    """The content of a file of the object form of a model."""
     builder = _SharingBuilder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

@@ -23,6 +23,7 @@ from tfopt.compress._mediapipe import for_tasks
 from tfopt.compress._ports import Portable, check_model, with_symbolic_inputs
 from tfopt.compress._probe import CHILD
 from tfopt.compress._representative import first_inputs, samples
+from tfopt.compress._sizes import warn_of_size
 from tfopt.compress._targets import check_operations, check_options
 from tfopt.compress._verification import expected_of, ranges_of, verify
 from tfopt.compress.equalization.unevenness import evened
@@ -135,6 +136,7 @@ def export(
             store_labels(candidate, portable.outputs, class_names)
         contents = verify(TFLiteModel(candidate), portable, checked, expected, quantization)
         check_operations(target, contents, path.name)
+        warn_of_size(content, path.name, quantization)
         os.replace(candidate, path)
     file = TFLiteModel(path)
     if target == "tflm":

@@ -3,9 +3,13 @@
 from typing import Any, final
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfopt.compress.quantization.layers import is_calibrating
+
+# The converter removes a product with exactly 1.
+ALMOST_ONE = float(np.nextafter(np.float32(1), np.float32(2)))
 
 
 @final

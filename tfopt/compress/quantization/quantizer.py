@@ -12,7 +12,7 @@ from tfopt.compress.quantization import rules
 from tfopt.compress.quantization.activations import PROBABILITY, RELUS, Ranged, activation, elu
 from tfopt.compress.quantization.ends import grid, moved
 from tfopt.compress.quantization.layers import FakeQuantize
-from tfopt.compress.quantization.operations import StayFloat
+from tfopt.compress.quantization.operations import ALMOST_ONE, StayFloat
 from tfopt.compress.quantization.preserve import Kept
 
 L = keras.layers
@@ -136,7 +136,12 @@ class Quantizer:
         def handed_on(output: Any, index: int) -> Any:
             if not any(self._in_integers(following) for following in self.graph.consumers[index]):
                 return output
-            return self._ranged(StayFloat()(output) if stop else output, call.name)
+            rounded = self._ranged(StayFloat()(output) if stop else output, call.name)
+            if not self._meets_shared_scale(index):
+                return rounded
+            # The converter brings parts to one scale only if integer operations make them.
+            same = L.Rescaling(ALMOST_ONE, name=f"{call.name}_in_integers_{index}")(rounded)
+            return self._ranged(same, call.name)
 
         flat = keras.tree.flatten(outputs)
         handed = [
@@ -144,6 +149,17 @@ class Quantizer:
             for output, index in zip(flat, call.outputs)
         ]
         return keras.tree.pack_sequence_as(outputs, handed)
+
+    def _meets_shared_scale(self, index: int) -> bool:
+        """Whether a tensor becomes, perhaps in another shape, a part of what has one scale."""
+        return any(
+            self._in_integers(call)
+            and (
+                rules.shares_scale(call.operation)
+                or (rules.keeps_range(call) and any(map(self._meets_shared_scale, call.outputs)))
+            )
+            for call in self.graph.consumers[index]
+        )
 
     def _in_integers(self, call: Call) -> bool:
         if call.name in self.skip:

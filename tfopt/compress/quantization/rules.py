@@ -196,7 +196,9 @@ def fuses_forward(graph: Graph, call: Call) -> bool:
     if following is None:
         return False
     if is_concatenation(following.operation):
-        return True  # all parts share the range of the whole, which is rounded once
+        # All parts share the range of the whole, which is rounded once; without a range of its own, a result
+        # with the scale of its inputs would get that of the first one.
+        return not shares_scale(call.operation)
     if isinstance(following.operation, L.BatchNormalization):
         return folds(graph, following)
     return is_relu(following.operation) and _can_fuse_relu(call.operation)
@@ -205,6 +207,11 @@ def fuses_forward(graph: Graph, call: Call) -> bool:
 def is_concatenation(operation: Any) -> bool:
     """Whether the output consists of the inputs."""
     return isinstance(operation, L.Concatenate) or type(operation).__name__ in ("Concatenate", "Stack")
+
+
+def shares_scale(operation: Any) -> bool:
+    """Whether TFLite wants one scale for several inputs."""
+    return is_concatenation(operation) or operation_name(operation) in ("Maximum", "Minimum", "Where")
 
 
 def only_consumer(graph: Graph, call: Call) -> Call | None:
