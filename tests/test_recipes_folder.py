@@ -10,6 +10,7 @@ from rich.console import Console
 
 import tfopt
 from tfopt._files import OwnedFolder, check_output, write_text
+from tfopt.recipes import budgeting, exporting
 from tfopt.recipes.identity import identity
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.recipes.run_folder import RunFolder, StageRecord, save_model
@@ -138,6 +139,23 @@ def test_a_torn_stage_is_trained_again(tmp_path):
     with RunFolder(run, {"seed": 0}, False) as folder:
         folder.finish(StageRecord("head", {"loss": [0.5]}, 1.0), small_model())
         assert folder.finished("head").history == {"loss": [0.5]}, "not the record before"
+
+
+def test_torn_decisions_about_limits_are_made_again(tmp_path):
+    path = tmp_path / "plan.json"
+    whole = '{"keep": 0.5, "sparsities": {"conv": 0.3}, "quantization": "int8"}'
+    for text in ("", whole[:-9], "[]", "{}", '{"keep": "x", "sparsities": {}, "quantization": null}'):
+        path.write_text(text)
+        assert budgeting._decided_before(path) is None, text
+    path.write_text(whole)
+    assert budgeting._decided_before(path) == whole
+
+
+def test_a_damaged_config_of_a_run_asks_for_the_images(tmp_path):
+    for text in ("", "[]", '{"data": 3}', "{}"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="need images.*give `source`"):
+            exporting._source(None, tmp_path)
 
 
 def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path, monkeypatch):

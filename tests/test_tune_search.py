@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tfopt.recipes.progress import ConsoleProgress
 from tfopt.tune import Objective, Range, SearchResult, When, search
+from tfopt.tune.journal import Journal, Trial
 from tfopt.tune.objective import pareto
 from tfopt.tune.space import read_space
 
@@ -186,6 +187,43 @@ def test_a_line_cut_short_costs_one_trial(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_text(path.read_text()[:-20])
     assert len(search(None, SPACE, trials=4, **options).trials) == 4
+
+
+HEADER = {"space": {"layers": [1, 2, 3]}, "seed": 0}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Three trials."""
+    found = Journal(tmp_path / "trials.jsonl", HEADER)
+    for layers in HEADER["space"]["layers"]:
+        found.append(Trial({"layers": layers}, None, {"accuracy": 1 / layers}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        (lambda lines: [lines[0], lines[1][:-9], *lines[2:]], [2, 3]),
+        (lambda lines: [lines[0], "[1, 2]", "7", *lines[1:]], [1, 2, 3]),
+        (lambda lines: [lines[0], '{"key": "x"}', '{"values": 3, "key": 4}', *lines[1:]], [1, 2, 3]),
+        (lambda lines: [lines[0], lines[1].replace("layers", "\udcff"), *lines[2:]], [2, 3]),
+        (lambda lines: [lines[0], lines[1].replace('"layers": 1', '"layers": 9', 1), *lines[2:]], [2, 3]),
+    ],
+)
+def test_damaged_lines_of_a_journal_cost_their_trials_alone(damage, left, journal):
+    lines = damage(journal.path.read_text().splitlines())
+    journal.path.write_bytes("\n".join(lines).encode(errors="surrogateescape"))
+    again = Journal(journal.path, HEADER)
+    assert [trial.values["layers"] for trial in again.trials().values()] == left
+    again.append(Trial({"layers": 1}, None, {"accuracy": 1.0}))
+    assert sorted(trial.values["layers"] for trial in again.trials().values()) == [1, 2, 3]
+
+
+def test_a_journal_without_its_first_line_is_told_as_damaged(journal):
+    journal.path.write_text(journal.path.read_text()[10:])
+    with pytest.raises(ValueError, match="is damaged. Choose another `output`, or delete .*trials.jsonl"):
+        Journal(journal.path, HEADER)
 
 
 def test_trade_off_and_pareto():

@@ -125,13 +125,14 @@ class CheckpointFolder:
         """Warns if the last run ended in values that are not finite."""
         try:
             note = json.loads(self._divergence.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none, or a torn one: it is only a hint
+            variable, epoch = str(note["variable"]), int(note["epoch"])
+        except (OSError, ValueError, KeyError, TypeError):  # none, or a torn one: it is only a hint
             return
         _LOG.warning(
             "Resume: the last run reached NaN or infinity in `%s` by epoch %d. This one goes on from the "
             "last finite state. Lower the learning rate or clip the gradients, else it may end the same way.",
-            note["variable"],
-            note["epoch"],
+            variable,
+            epoch,
         )
 
     @property

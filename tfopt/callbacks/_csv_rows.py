@@ -42,9 +42,11 @@ def begin_anew(callbacks: Sequence[keras.callbacks.Callback], note: pathlib.Path
     if not loggers:
         return
     try:
-        before = json.loads(note.read_text(encoding="utf-8"))
+        found = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none, or a torn one
-        before = {}
+        found = None
+    is_whole = isinstance(found, dict) and all(isinstance(length, int) for length in found.values())
+    before: dict[str, int] = found if is_whole else {}
     for logger in loggers:
         rows = read_rows(logger)
         length = before.setdefault(logger.filename, len(rows))

@@ -86,13 +86,28 @@ def decide(
     return Decisions(**json.loads(text))
 
 
+def _decided_before(path: pathlib.Path) -> str | None:
+    """What an interrupted run has decided; None if there is nothing, or a torn file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = Decisions(**json.loads(text))
+    except (OSError, ValueError, TypeError):
+        return None
+    kinds = (
+        (found.keep, (int, float, type(None))),
+        (found.sparsities, dict),
+        (found.quantization, (str, type(None))),
+    )
+    return text if all(isinstance(value, kind) for value, kind in kinds) else None
+
+
 def _decided(
     folder: RunFolder, session: Session, model: keras.Model, budget: planning.Budget, planners: Planners
 ) -> str:
     """`decide`, by the chief, as JSON."""
     path = folder.writing(FILE)
-    if path.exists():
-        return path.read_text(encoding="utf-8")
+    if (before := _decided_before(path)) is not None:
+        return before
     labels = _size_of_labels(session, model)
     strict = {
         name: max(1.0, MARGIN * (value - labels)) if name in ("bytes", "zipped") else value

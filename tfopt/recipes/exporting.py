@@ -111,8 +111,11 @@ def _source(source: Any, folder: pathlib.Path | None) -> Any:
     if source is not None:
         return source
     if folder is not None and (folder / "config.json").is_file():
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("data")
-        if found and not found.startswith("arrays"):
+        try:
+            found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]
+        except (ValueError, KeyError, TypeError):  # damaged: the images have to be given
+            found = None
+        if isinstance(found, str) and found and not found.startswith("arrays"):
             return found
     raise ValueError("int8 and int16x8 need images to find the ranges of activations: give `source`.")
 

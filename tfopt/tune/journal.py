@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, final
 
 from tfopt._checks import message
@@ -49,7 +49,7 @@ class Journal:
 
     Args:
         path: The file, made with its folder if need be.
-        header: What must be the same on resuming: space, tuner, seed, data. JSON-able.
+        header: What must be the same on resuming: space (by setting), tuner, seed, data. JSON-able.
 
     Raises:
         ValueError: If the file was made with another header.
@@ -57,12 +57,19 @@ class Journal:
 
     def __init__(self, path: pathlib.Path, header: Mapping[str, Any]) -> None:
         self.path = path
+        self._settings = set(header["space"])
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = self._lines()
+        headers = [line["search"] for line in lines if isinstance(line.get("search"), dict)]
         if not lines:
             self._write({"search": as_json(header)})
-        elif lines[0].get("search") != as_json(header):
-            old = lines[0].get("search", {})
+        elif not headers:
+            fix = (
+                f"Its line on what is searched is damaged. Choose another `output`, or delete {str(path)!r}."
+            )
+            raise ValueError(message("output", "a new folder or that of the same search", str(path), fix))
+        elif headers[0] != as_json(header):
+            old = headers[0]
             changed = sorted(key for key in {*old, *header} if old.get(key) != as_json(header).get(key))
             was = {key: old.get(key) for key in changed}
             fix = f"It was started with other values of {', '.join(changed)}: {was}. Choose another `output`."
@@ -75,19 +82,26 @@ class Journal:
 
     def trials(self) -> dict[str, Trial]:
         """All trials by key, the failed ones too. Values are as JSON holds them."""
-        records = [line for line in self._lines() if "key" in line]
-        fields = ("values", "epochs", "metrics", "seconds", "error")
-        return {record["key"]: Trial(**{name: record[name] for name in fields}) for record in records}
+        names = {each.name for each in fields(Trial)}
+        found = {}
+        for line in self._lines():
+            if {*names, "key"} <= set(line) and isinstance(line["values"], dict):
+                trial = Trial(**{name: line[name] for name in names})
+                if trial.key == line["key"] and set(trial.values) <= self._settings:  # else damaged
+                    found[trial.key] = trial
+        return found
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
         parsed = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                parsed.append(json.loads(line))
+                found = json.loads(line)
             except json.JSONDecodeError:
                 continue  # cut short when the process or the disk gave out
+            if isinstance(found, dict):
+                parsed.append(found)
         return parsed
 
     def _write(self, record: Mapping[str, Any]) -> None:

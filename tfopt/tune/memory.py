@@ -18,9 +18,10 @@ def recall(cache_dir: str | None, question: Mapping[str, Any]) -> dict[str, Any]
     """The answer to a question that was asked on this machine with these versions before, or None."""
     path = _path(cache_dir, question)
     try:
-        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):  # none yet, or cut short
+        found = None if path is None else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or cut short
         return None
+    return found if isinstance(found, dict) else None
 
 
 def remember(cache_dir: str | None, question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:

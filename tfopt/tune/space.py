@@ -118,7 +118,7 @@ def read_space(path: str | pathlib.Path) -> Space:
     try:
         found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         entries = {name: Range(**v) if isinstance(v, dict) else v for name, v in found.items()}
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         expected = (
             'a JSON file such as {"batch_size": [16, 32], "learning_rate": {"low": 1e-4, "high": 1e-2}}'
         )
