@@ -54,7 +54,7 @@ def check_command(parsed: argparse.Namespace, found: Cluster | None) -> None:
             "Leave it out, or start without `tfopt launch`."
         )
     if found is not None and command in ON_ONE:
-        searches = " `tfopt launch --tuner` runs a script that searches with several."
+        searches = " `tfopt launch -n 2 search` runs trials side by side on one machine."
         raise ValueError(
             f"`tfopt {command}` uses one worker, and {found.source} names {len(found.workers)}, which would "
             "all do the same. Start it without `tfopt launch` and outside of `srun`."

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+_SEARCH = ["-m", "tfopt", "search"]  # workers that are handed trials, and do not train together
+
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The command's flags and help."""
@@ -31,7 +33,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--grace", type=float, default=30.0, metavar="SECONDS", help="between TERM and KILL (default: 30)"
     )
-    command.add_argument("--tuner", action="store_true", help="the script calls `tfopt.tune.search`")
+    command.add_argument(
+        "--tuner", action="store_true", help="the script calls `tfopt.tune.search`, as search does"
+    )
     command.add_argument(
         "--isolate",
         action="store_true",
@@ -56,14 +60,16 @@ def run(parsed: argparse.Namespace) -> int:
         data_workers=parsed.data_workers,
         isolate=parsed.isolate,
     )
-    if parsed.tuner:
+    command = python_arguments([parsed.script, *parsed.arguments])
+    if parsed.tuner or command[:3] == _SEARCH:
         if parsed.hosts or parsed.data_workers or parsed.isolate:
-            raise ValueError("--tuner has no --hosts, no --data-workers and no --isolate.")
+            kind = "--tuner" if parsed.tuner else "A search on several workers"
+            raise ValueError(f"{kind} has no --hosts, no --data-workers and no --isolate.")
         from tfopt.tune import launch_search
 
         start = launch_search
     return start(
-        python_arguments([parsed.script, *parsed.arguments]),
+        command,
         parsed.workers,
         max_restarts=parsed.max_restarts,
         grace_seconds=parsed.grace,

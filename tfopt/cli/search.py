@@ -16,7 +16,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
         description="Runs `tfopt finetune` with many settings, judges each by the validation images and "
         "keeps the best. Run the same command again to go on after an interruption. Flags of `finetune` "
         "fix what is not searched; without --space, the settings that matter most are.",
-        epilog="Example: tfopt search --data photos/ --weights imagenet --trials 20 --output runs/s; "
+        epilog="Examples: tfopt search --data photos/ --weights imagenet --trials 20 --output runs/s; "
+        "with trials side by side on this machine: tfopt launch -n 2 search --data photos/ --output runs/s; "
         "then: tfopt finetune --data photos/ --config runs/s/best.json --output runs/best",
     )
     section_of(command, "images").add_argument("--data", required=True, help=DATA_HELP)
@@ -67,6 +68,7 @@ def run(parsed: argparse.Namespace) -> int:
 
     from tfopt.tune import Objective, search
     from tfopt.tune.space import read_space
+    from tfopt.tune.tuner import is_worker
 
     result = search(
         parsed.data,
@@ -79,6 +81,8 @@ def run(parsed: argparse.Namespace) -> int:
         output=parsed.output,
         seed=config.seed,
     )
+    if is_worker():  # of several, of which the chief tells the result
+        return 0
     Console().print(result)
     print(f"report {result.report_path}\nbest   {result.folder / 'best.json'}")
     return 0
