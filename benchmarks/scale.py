@@ -9,8 +9,8 @@ listing  Time and memory to list and split as many files as ImageNet has, and to
          part. The files are links to a few small ones, so that they can be made in a minute.
 shards   Images per second that `tfopt data prepare` writes, beside reading and decoding them alone; and that
          one core decodes.
-paper    What ImageNet takes on 1, 8 and 64 machines, calculated: the input of each machine, cores to decode
-         it, storage. The figures that go in are options.
+paper    Calculated: the efficiency of up to 1,024 accelerators, and what ImageNet takes on 1, 8 and 64
+         machines: input of each machine, cores to decode it, storage. What goes in are options.
 
 Targets: 50,000 images of 1,000 classes need at most 300 MB more than 1,000 images, and a report of at most
 1 MB; listing takes at most 60 s and 500 MB; `prepare` has at least 0.8 of the speed of reading and decoding.
@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,12 @@ IMAGENET, IMAGENET_BYTES = 1_281_167, 137.9e9  # training images, and bytes of t
 MOST_SECONDS, MOST_TO_LIST = 60.0, 500.0  # of listing; seconds, MB
 LEAST_SPEED = 0.8  # of `prepare` against reading and decoding alone
 MACHINES = (1, 8, 64)
+GRADIENTS, BATCH = 4 * 25_557_032, 256  # bytes of those of ResNet-50; images of a step of one accelerator
+LOOPBACK = (
+    0.28e9,
+    3.3e-3,
+    False,
+)  # bytes/s, seconds: measured by benchmarks/distribution.py on two CPU cores
 OPTIONS = ("--image-size", "32", "--alpha", "0.25", "--epochs", "1", "--compress-epochs", "1")
 
 
@@ -132,29 +139,30 @@ from tfopt.data.loading import read_examples
 def peak():
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
-before, start = peak(), time.perf_counter()
+before, start, computed = peak(), time.perf_counter(), time.process_time()
 found = read_examples(sys.argv[1], {"validation": 0.1, "test": 0.1}, 0, "raise")
-seconds, count = time.perf_counter() - start, sum(len(split) for split in found.splits.values())
-print(count, len(found.names), seconds, peak() - before)
+seconds, computed = time.perf_counter() - start, time.process_time() - computed
+count = sum(len(split) for split in found.splits.values())
+print(count, len(found.names), seconds, computed, peak() - before)
 """
 
 
-def listed(folder: pathlib.Path) -> tuple[int, int, float, float]:
-    """Images, classes, seconds and MB to list and split a folder, in a process of its own."""
+def listed(folder: pathlib.Path) -> tuple[int, int, float, float, float]:
+    """Images, classes, seconds, seconds of the processor, and MB to list and split, in an own process."""
     done = subprocess.run(
         [sys.executable, "-c", LIST, str(folder)], capture_output=True, text=True, check=True
     )
-    images, classes, seconds, more = done.stdout.split()
-    return int(images), int(classes), float(seconds), float(more)
+    images, classes, *measured = done.stdout.split()
+    return int(images), int(classes), *map(float, measured)
 
 
 def listing(parsed: argparse.Namespace) -> bool:
     """Prints what listing takes; whether the targets are met."""
     with tempfile.TemporaryDirectory() as temporary:
         write_links(pathlib.Path(temporary) / "train", parsed.files)
-        images, classes, seconds, more = listed(pathlib.Path(temporary) / "train")
+        images, classes, seconds, computed, more = listed(pathlib.Path(temporary) / "train")
     table = Table("what", "measured", title=f"{images:,} files in {classes:,} folders")
-    table.add_row("list and split", f"{seconds:.1f} s")
+    table.add_row("list and split", f"{seconds:.1f} s, {computed:.1f} s of it computed")
     table.add_row("memory", f"{more:,.0f} MB, {1e6 * more / images:,.0f} bytes a file")
     Console(width=100).print(table)
     return images == parsed.files and seconds <= MOST_SECONDS and more <= MOST_TO_LIST
@@ -236,10 +244,20 @@ def needs(speed: float = 2_500, accelerators: int = 8, core: float = 300, kiloby
     return "\n".join(lines)
 
 
+def efficiency(speed: float = 2_500) -> str:
+    """Speed of N accelerators over N times that of one, by benchmarks/efficiency.py, as Markdown."""
+    parts = runpy.run_path(str(pathlib.Path(__file__).with_name("efficiency.py")))
+    networks = {**parts["NETWORKS"], "workers of one CPU machine, ring": LOOPBACK}
+    return parts["table"](BATCH / speed, GRADIENTS, networks)
+
+
 def paper(parsed: argparse.Namespace) -> bool:
     """Prints what is calculated."""
-    options = parsed.speed, parsed.accelerators, parsed.core, parsed.kilobytes
-    Console(width=100).print(needs(*options), highlight=False)
+    print(
+        efficiency(parsed.speed),
+        needs(parsed.speed, parsed.accelerators, parsed.core, parsed.kilobytes),
+        sep="\n\n",
+    )
     return True
 
 

@@ -44,3 +44,11 @@ def test_the_shell_parts_are_well_formed():
 
 def test_the_table_is_that_of_the_benchmark():
     assert runpy.run_path(os.fspath(ROOT / "benchmarks" / "efficiency.py"))["table"]() in TEXT
+
+
+def test_what_large_sets_need_is_what_the_benchmark_prints():
+    scale = runpy.run_path(os.fspath(ROOT / "benchmarks" / "scale.py"))
+    text = (ROOT / "docs" / "scale.md").read_text()
+    assert scale["needs"]() in text and scale["efficiency"]() in text
+    rate, cores = 8 * 2_500, 8 * 2_500 / 300
+    assert f"{rate * 40e3 / 1e9:.1f} GB/s" in scale["needs"]() and f"| {cores:.0f} |" in scale["needs"]()

@@ -172,12 +172,22 @@ def _split(source: str, shards: list[dict[str, Any]], classes: int) -> Shards:
         np.arange(len(parts), dtype=np.int32), [len(part["sizes"]) for part in parts]
     )
 
-    def joined(name: str) -> np.ndarray | None:
-        return np.concatenate([part[name] for part in parts]) if all(name in part for part in parts) else None
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([part[name] for part in parts])
+
+    def joined_if_noted(name: str) -> np.ndarray | None:
+        return joined(name) if all(name in part for part in parts) else None
 
     digest = " ".join(shard["digest"] for shard in shards)
     places = files, joined("starts"), joined("sizes")
-    return Shards(paths, *places, joined("labels"), joined("weights"), digest=digest, sums=joined("sums"))
+    return Shards(
+        paths,
+        *places,
+        joined("labels"),
+        joined_if_noted("weights"),
+        digest=digest,
+        sums=joined_if_noted("sums"),
+    )
 
 
 _KINDS = {"starts": np.int64, "sizes": np.int32, "weights": np.float32, "sums": np.uint32}

@@ -38,8 +38,8 @@ class Tally(abc.ABC):
     def to_bytes(self) -> bytes:
         """What was counted, for `add_bytes` in another process."""
         buffer = io.BytesIO()
-        own = {"count": np.array(self.count), "is_finite": np.array(self.is_finite)}
-        np.savez(buffer, **own, **self._parts())
+        parts: dict[str, Any] = {"count": self.count, "is_finite": self.is_finite, **self._parts()}
+        np.savez(buffer, **parts)
         return buffer.getvalue()
 
     def add_bytes(self, content: bytes) -> None:
