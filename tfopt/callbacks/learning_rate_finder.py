@@ -66,8 +66,8 @@ class LearningRateFinder(KerasCallback):
     """Tries learning rates from small to large in one short `fit`, then leaves everything as it was.
 
     Use it before the first training of a new model, data set or optimizer, and for the peak of `OneCycle`
-    or `Warmup`. `suggestion` lies between the rate at which the loss falls fastest (late in the test it
-    could not fall) and the one at which it is lowest (the next ones make it grow). Look at the curve.
+    or `Warmup`. `suggestion` is the geometric mean of two rates: the one at which the loss falls fastest, and
+    the one at which it is lowest. Above the second the loss grows. Look at the curve (`plot`).
 
     A `fit` with this callback is the test, so give it no other; `test` makes that call, and puts everything
     back if an exception ends it, too. Afterwards the
@@ -78,12 +78,12 @@ class LearningRateFinder(KerasCallback):
         minimum: First rate, > 0.
         maximum: Last rate, > `minimum`.
         steps: Rates to try, one for each execution of the training step, >= 10.
-        stop_at: The test ends when the mean loss is so many times the lowest one, > 1.
+        stop_at: The test ends when the mean loss is this many times the lowest one, > 1.
         monitor: Name of the loss in the logs, for models with a training step of their own.
 
     Attributes:
-        suggestion: The geometric mean of both, or None if the loss does not fall.
-        rates, losses: What was tried and what came of it.
+        suggestion: The rate to use, or None if the loss does not fall.
+        rates, losses: The rates that were tried, and the loss at each.
 
     Raises:
         TypeError: When training begins, if the optimizer has a schedule.

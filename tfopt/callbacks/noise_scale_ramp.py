@@ -17,8 +17,8 @@ class NoiseScaleRamp(StatefulCallback):
 
     Use it if no schedule of batch sizes is known, after `GradientNoiseScale` in the list of callbacks. A
     schedule that has worked once is better: it is the same in every run. The batch never shrinks; nothing
-    is traced or compiled anew, and the memory stays the same. Of noisy measurements the largest counts,
-    so let the smoothing of `GradientNoiseScale` span an epoch.
+    is traced or compiled again, and the memory stays the same. The largest measurement decides, noise
+    included, so let the smoothing of `GradientNoiseScale` span an epoch.
 
         steps = min(noise scale / micro_batch_size, steps * growth, maximum_steps)      if that is more
 

@@ -122,10 +122,10 @@ class LayerChange:
     """What compression left of one layer.
 
     Args:
-        name: Of the layer.
-        channels: Before and after.
-        weights: Before and after.
-        zeros: Share of zeros in the kernel after, a fraction.
+        name: Name of the layer.
+        channels: Number of output channels before and after compression.
+        weights: Number of weights before and after compression.
+        zeros: Share of zeros in the kernel after compression, in [0, 1].
     """
 
     name: str

@@ -104,7 +104,7 @@ class BatchSizeSchedule(abc.ABC):
 
 @keras.saving.register_keras_serializable(package="tfopt")
 class Steps(BatchSizeSchedule):
-    """Sizes given one by one, growing or shrinking.
+    """Batch sizes that change at given numbers of samples, up or down.
 
     Args:
         sizes: `{samples seen: size}`; the first key is 0, sizes are >= 1. Keys may be strings of

@@ -14,8 +14,8 @@ from tfopt._directions import ask_for_direction, direction_of_name
 class Objective:
     """What a search looks for.
 
-    A trade-off is stated as what one halving is worth: `{"bytes": 0.01}` says that a file of half the size
-    may cost one point of accuracy.
+    A trade-off says how much of the metric one halving of another measure is worth: `{"bytes": 0.01}` says
+    that a file of half the size may cost one point of accuracy.
 
         score = metric - sum_k price_k * log2(metric_k)        (+ if the metric is minimized)
 

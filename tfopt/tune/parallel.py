@@ -25,19 +25,19 @@ def launch_search(
     """Runs a script that calls `tfopt.tune.search` in one chief, which hands out trials, and some workers.
 
     Worth it where one trial does not use all cores, or with one GPU per worker. A worker that dies is
-    started again and repeats the trial it was at; what has ended is in the journal in any case. The port
+    started again and repeats its unfinished trial; finished trials are in the journal already. The port
     of the chief is open to this machine only.
 
     Args:
         command: The script and its arguments, such as `["search.py", "--trials", "20"]`.
         workers: Processes that run trials, >= 1. Each gets its share of the threads and GPUs.
-        max_restarts: How often each worker is started again.
+        max_restarts: How often each worker is started again, >= 0.
         grace_seconds: Time between TERM and KILL when the search is given up.
         log_dir: Directory for one log per process.
         output: Where the lines of all processes go, each with its `[name]`. None: nowhere.
 
     Returns:
-        0, or the exit code of the process that was the reason to give up.
+        0, or the exit code of the process whose failure ended the search.
     """
     check_integer("workers", workers, minimum=1)
     check_integer("max_restarts", max_restarts, minimum=0)

@@ -103,7 +103,7 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 class QuantizedDense(KeepsGroups, keras.layers.Dense):
     """Dense with an int8 kernel: symmetric, one scale for the whole kernel. Made by `quantize_aware`.
 
-    The TFLite converter does not accept a trained scale per output here.
+    TFLite's converter refuses learned scales per output channel in dense layers, so there is one.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
