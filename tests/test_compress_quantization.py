@@ -207,7 +207,7 @@ def test_channels_that_the_range_of_an_output_erases_are_named(tmp_path, caplog)
     *_, joined, _ = model.layers
     apart = keras.Model(inputs, dict(zip("ab", joined.input)))
     export(quantize_aware(apart, data=images), tmp_path / "m.tflite", "int8", images)
-    assert not caplog.text
+    assert "channel" not in caplog.text
 
 
 def test_dead_channels_and_zero_gammas_keep_their_bias_in_the_file(tmp_path):
