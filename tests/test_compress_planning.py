@@ -69,6 +69,7 @@ def test_data_without_labels_is_judged_by_agreement_and_said(model, caplog):
     [
         ({}, "must have a limit"),
         ({"bytes": "250 apples"}, "`bytes` must be a number with one of the units"),
+        ({"bytes": "1.2.3k"}, "`bytes` must be a number with one of the units"),
         ({"bytes": 0}, "`bytes` must be a number > 0"),
         ({"drop": 3}, "'1%' is one point"),
         ({"latency_ms": -1.0}, "`latency_ms`"),

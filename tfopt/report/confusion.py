@@ -8,9 +8,8 @@ import numpy as np
 from tfopt.report.markup import Markup, tag
 
 _NUMBERED = 30  # classes up to which a cell has room for its count
-_DRAWN = (
-    60  # classes up to which all cells are drawn; a page of 1,000 would have a million, of less than a pixel
-)
+# Classes up to which all cells are drawn: a page of 1,000 would have a million, each of less than a pixel.
+_DRAWN = 60
 
 
 def drawn_classes(matrix: np.ndarray) -> list[int]:

@@ -72,7 +72,7 @@ class Budget:
 
 def _parsed(name: str, value: Any) -> float:
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9.]+(?:e-?[0-9]+)?)\s*([a-zA-Z%]*)\s*", value)
+        match = re.fullmatch(r"\s*((?:\d+\.?\d*|\.\d+)(?:e-?\d+)?)\s*([a-zA-Z%]*)\s*", value, re.ASCII)
         units = _UNITS if name in SIZES else {"": 1, "ms": 1, "s": 1e3, "us": 1e-3}
         units = {"": 1, "%": 0.01} if name == "drop" else units
         if match is None or match[2].lower() not in units:
